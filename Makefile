@@ -1,0 +1,36 @@
+# Every target makes .venv by itself, and takes seconds when nothing has changed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+.PHONY: demo test soak check bench clean install
+
+install: $(STAMP)
+
+# torch comes first and alone: its pinned build is the CPU one, which a range asked for by another package would miss.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch setuptools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/mastaf demo --out runs/demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not soak" -q --durations=10
+
+soak: $(STAMP)
+	$(BIN)/python -m pytest -m soak --timeout=3600 -v
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: $(STAMP)
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) build dist runs *.egg-info .pytest_cache .ruff_cache .hypothesis

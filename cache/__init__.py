@@ -1,0 +1,1 @@
+"""The store between the two stages: specs, records, Zarr and HDF5."""

@@ -1,0 +1,68 @@
+"""Files that appear whole or not at all: written beside, flushed to the disk, renamed."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+def sync_directory(folder: Path) -> None:
+    """Flush a folder's entries, so that a rename in it survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a new empty file beside `target`; when the block ends well, flush it and rename it to `target`.
+
+    For libraries that insist on opening a path themselves. On an error the new file is removed and `target` is
+    as it was. Raises OSError as the system gives it (disk full, no permission).
+    """
+    target = Path(target)
+    # The suffix stays, because libraries choose a format by it.
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
+    temporary = Path(name)
+    try:
+        os.fchmod(descriptor, 0o666 & ~_umask())
+        os.close(descriptor)
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_directory(target.parent)
+
+
+@contextmanager
+def atomic_write(target: Path) -> Iterator[BinaryIO]:
+    """Yield a binary stream whose bytes become `target`, whole, when the block ends well."""
+    with atomic_path(target) as temporary, temporary.open("wb") as stream:
+        yield stream
+
+
+def write_bytes(target: Path, data: bytes) -> None:
+    """Write `data` to `target` whole or not at all."""
+    with atomic_write(target) as stream:
+        stream.write(data)
+
+
+def write_json(target: Path, value: Any) -> None:
+    """Write `value` as indented UTF-8 JSON (NaN is refused: it is not JSON), whole or not at all."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    write_bytes(target, (text + "\n").encode("utf-8"))
+
+
+def _umask() -> int:
+    current = os.umask(0o022)
+    os.umask(current)
+    return current

@@ -1,0 +1,162 @@
+"""What the four command lines share: exit statuses, one-line errors, progress, tables and `--json`.
+
+It lives in `cache` because every other package may import `cache`, and nothing else is common to all.
+"""
+
+import errno
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from difflib import get_close_matches
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import click
+
+from .atomic import write_json
+
+DONE, FINISHED_WITH_FAILURES, USAGE, FAULT, STOPPED, INTERRUPTED = 0, 1, 2, 70, 75, 130
+
+# The machine ran out of something: the same command continues later.
+_STOPPING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE}
+
+
+def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
+    """Run a click command and leave the process with the project's exit status; never returns.
+
+    A command returns None (0) or an exit status. An exception with an `exit_status` attribute is one line and
+    that status; an OSError is 75 where the machine ran out of something, else 2; anything else is a fault of
+    ours: 70, with the traceback.
+    """
+    try:
+        status = command.main(args=None if arguments is None else list(arguments), standalone_mode=False) or DONE
+        sys.stdout.flush()
+    except click.exceptions.Exit as leaving:
+        status = leaving.exit_code
+    except click.UsageError as error:
+        status = _say(_usage_line(error), USAGE)
+    except click.ClickException as error:
+        status = _say(error.format_message(), USAGE)
+    except (KeyboardInterrupt, click.Abort):
+        status = _say("interrupted; the same command continues where it stopped", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`); devnull keeps the interpreter's last flush quiet.
+        sys.stdout = Path("/dev/null").open("w")  # noqa: SIM115
+        status = DONE
+    except Exception as error:
+        status = _status_of(error)
+        if status == FAULT:
+            traceback.print_exc()
+            _say("this is a fault of mastaf, not of your input; please report it with the lines above", FAULT)
+        else:
+            _say(_one_line(error), status)
+    sys.exit(status)
+
+
+def _status_of(error: Exception) -> int:
+    declared = getattr(error, "exit_status", None)
+    if isinstance(declared, int):
+        return declared
+    if isinstance(error, OSError):
+        return STOPPED if error.errno in _STOPPING else USAGE
+    return FAULT
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _usage_line(error: click.UsageError) -> str:
+    help_hint = f" (see '{error.ctx.command_path} --help')" if error.ctx else ""
+    return " ".join(error.format_message().split()) + help_hint
+
+
+def _say(line: str, status: int) -> int:
+    print(f"error: {line}", file=sys.stderr, flush=True)
+    return status
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """The message for an unknown name, with the closest known ones."""
+    known = list(known)
+    close = get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
+    return f"unknown {kind} '{name}'; {hint}"
+
+
+def json_option(command: Any) -> Any:
+    """The `--json FILE` option; pass its value to `write_summary`."""
+    return click.option(
+        "--json",
+        "json_file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Also write the result as JSON to FILE.",
+        metavar="FILE",
+    )(command)
+
+
+def write_summary(json_file: Path | None, value: Any) -> None:
+    """Write the `--json` file if one was asked for."""
+    if json_file is not None:
+        write_json(json_file, value)
+
+
+def say(line: str = "") -> None:
+    """Print one plain line now, also when output goes to a file."""
+    click.echo(line)
+    sys.stdout.flush()
+
+
+def table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> str:
+    """A plain-text table; numbers are expected as ready strings."""
+    from tabulate import tabulate
+
+    return tabulate(rows, headers=headers, disable_numparse=True)
+
+
+class Progress(AbstractContextManager["Progress"]):
+    """A live bar with rate and ETA on a terminal, and a plain line now and then otherwise (stderr)."""
+
+    def __init__(self, total: int, what: str, unit: str, *, done: int = 0, every_s: float = 10.0) -> None:
+        from tqdm import tqdm
+
+        self._live = sys.stderr.isatty()
+        self._what, self._unit, self._total = what, unit, total
+        self._done, self._first = done, done
+        self._every, self._start = every_s, time.monotonic()
+        self._last = self._start
+        self._note = ""
+        self._bar = tqdm(total=total, initial=done, desc=what, unit=unit, leave=False) if self._live else None
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Count `count` more units done; `note` (failures so far, a loss) is shown beside the rate."""
+        self._done += count
+        self._note = note
+        if self._bar is not None:
+            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(count)
+        elif time.monotonic() - self._last >= self._every:
+            self._last = time.monotonic()
+            self._line()
+
+    def _line(self) -> None:
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        rate = (self._done - self._first) / seconds
+        left = f", {(self._total - self._done) / rate:.0f} s left" if rate > 0 else ""
+        note = f", {self._note}" if self._note else ""
+        shown = f"{self._done}/{self._total} {self._unit}, {rate:.1f} {self._unit}/s{left}{note}"
+        print(f"{self._what}: {shown}", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()

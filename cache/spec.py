@@ -1,0 +1,111 @@
+"""What a store's cubes are: the recipe that made them, and the digests by which stores are compared."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+from .errors import CacheError, SpecMismatchError
+
+STORE_DTYPES = ("float16",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSpec:
+    """The recipe of the cubes in a store: everything that can change their values, and nothing else.
+
+    Versions, devices and dates are provenance and stand in the store's header, not here.
+
+    backbone: name in the table of backbones; weights: sha256 (hex) of the weights that were loaded;
+    layer: name of the stage whose output is the cube; frames: frames per clip; sampling: rule that picks them
+    (`even`: floor(k (n-1) / (m-1)), see mastaf.extract.sampling); resize: `squash` or `short`; resize_size: side
+    in pixels after resizing; size: side of the centre crop; scaler: flags of ffmpeg's scaler; scale, offset: `x * scale + offset` before
+    mean and std; mean, std: per channel (R, G, B); precision: arithmetic as resolved (`fp32`, `bf16`, `fp16`);
+    dtype: of the stored cubes; views: names, view 0 is `plain`; cube_shape: (c, t, h, w).
+    """
+
+    backbone: str
+    weights: str
+    layer: str
+    frames: int
+    sampling: str
+    resize: str
+    resize_size: int
+    size: int
+    scaler: str
+    scale: float
+    offset: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    precision: str
+    dtype: str
+    views: tuple[str, ...]
+    cube_shape: tuple[int, int, int, int]
+
+    def __post_init__(self) -> None:
+        if len(self.cube_shape) != 4 or min(self.cube_shape) < 1:
+            raise CacheError(f"cube_shape {self.cube_shape} must be four positive sizes (c, t, h, w)")
+        if not self.views or self.views[0] != "plain" or len(set(self.views)) != len(self.views):
+            raise CacheError(f"views {self.views} must be distinct and begin with 'plain'")
+        if self.dtype not in STORE_DTYPES:
+            raise CacheError(f"dtype '{self.dtype}' must be one of {', '.join(STORE_DTYPES)}")
+
+    @property
+    def row_shape(self) -> tuple[int, int, int, int, int]:
+        """Shape of one row: (views, c, t, h, w)."""
+        return (len(self.views), *self.cube_shape)
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of plain JSON values; `from_json` is its inverse."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Rebuild a spec, refusing unknown or missing fields by name (CacheError)."""
+        if not isinstance(value, dict):
+            raise CacheError("the spec must be a JSON object; this is not a store of mastaf, or it is damaged")
+        known = {field.name for field in fields(cls)}
+        wrong = sorted(known ^ set(value))
+        if wrong:
+            raise CacheError(
+                f"the spec has missing or unknown fields ({', '.join(wrong)}); was the store made by another version?"
+            )
+        listed = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+        return cls(**listed)
+
+    @property
+    def recipe(self) -> str:
+        """sha256 (hex) of the recipe: what heads and `classify` check."""
+        return _digest(self.to_json())
+
+    def store(self, split_scheme: str, keys: Iterable[str]) -> str:
+        """sha256 (hex) of recipe, split scheme and ordered keys: what resuming and result records check."""
+        return _digest([self.to_json(), split_scheme, list(keys)])
+
+    def diff(self, other: "FeatureSpec") -> list[str]:
+        """Each field that differs, in words: `frames: 16 here, 8 there`. Empty when the recipes are equal."""
+        here, there = self.to_json(), other.to_json()
+        return [f"{k}: {_words(here[k])} here, {_words(there[k])} there" for k in here if here[k] != there[k]]
+
+    def require_equal(self, other: "FeatureSpec", *, here: str, there: str) -> None:
+        """Raise SpecMismatchError naming every differing field unless both recipes are equal."""
+        differing = self.diff(other)
+        if differing:
+            raise SpecMismatchError(
+                f"{here} and {there} hold cubes of different recipes ({'; '.join(differing)}); "
+                "use stores made with the same options, or another --out"
+            )
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, str) and len(value) == 64:
+        return value[:12] + "..."
+    if isinstance(value, list):
+        return "x".join(map(str, value)) if all(isinstance(v, int) for v in value) else ", ".join(map(str, value))
+    return str(value)

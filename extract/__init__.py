@@ -1,0 +1,1 @@
+"""Stage one: from videos to feature cubes."""

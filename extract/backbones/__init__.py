@@ -1,0 +1,1 @@
+"""Backbones: video networks that turn a clip into a feature cube."""

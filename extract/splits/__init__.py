@@ -1,0 +1,1 @@
+"""Class tables of the published few-shot splits."""

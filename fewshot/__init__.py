@@ -1,0 +1,1 @@
+"""Stage two: episodes, methods, training and evaluation on stored cubes."""

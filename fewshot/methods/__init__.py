@@ -1,0 +1,1 @@
+"""Methods: the few-shot heads, one paper a file."""

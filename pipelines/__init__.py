@@ -1,0 +1,1 @@
+"""What needs both stages: the demo, two-stage runs, fine-tuning."""

@@ -1,0 +1,7 @@
+"""Errors of the pipelines."""
+
+
+class PipelineError(ValueError):
+    """Wrong usage or input: the message says what is wrong and what to do. Exit status 2."""
+
+    exit_status = 2
