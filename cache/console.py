@@ -113,10 +113,10 @@ def say(line: str = "") -> None:
 
 
 def table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> str:
-    """A plain-text table; numbers are expected as ready strings."""
+    """A table that reads well in a terminal and is Markdown too; numbers are expected as ready strings."""
     from tabulate import tabulate
 
-    return tabulate(rows, headers=headers, disable_numparse=True)
+    return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
 
 
 class Progress(AbstractContextManager["Progress"]):

@@ -1,0 +1,102 @@
+"""The command `mastaf`: whatever needs both stages."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..cache import console
+from . import finetune_cli
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="See also: mastaf-extract (stage one), mastaf-fewshot (stage two), mastaf-cache (the store between them).",
+)
+@click.version_option(package_name="mastaf")
+def cli() -> None:
+    """Few-shot video classification: from videos to cubes to a few-shot result.
+
+    \b
+    Examples:
+      mastaf demo
+      mastaf two-stage --root my_videos/
+      mastaf finetune --backbone r3d-tiny --dataset motion --recipe classify --weights random
+    """
+
+
+def _numbers(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(part) for part in value.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < 1:
+        raise click.BadParameter(f"'{value}' must be positive numbers separated by commas, such as 1,5")
+    return numbers
+
+
+@cli.command()
+@click.option("--out", type=click.Path(path_type=Path), default="runs/demo", show_default=True, help="Output folder.")
+@click.option("--root", type=click.Path(path_type=Path), help="Where the videos are rendered  [default: data/motion].")
+@click.option("--shot", "shots", default="1,5", show_default=True, callback=_numbers, help="Shots to test.")
+@click.option("--episodes", type=click.IntRange(2), default=10_000, show_default=True, help="Test episodes.")
+@click.option("--train-episodes", type=click.IntRange(1), help="Training episodes of each head  [default: 4000].")
+@click.option("--workers", type=click.IntRange(1), help="Decoding threads  [default: one a core].")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of training.")
+@console.json_option
+def demo(json_file: Path | None, **options: Any) -> int:
+    """Render the embedded data set, extract cubes, train and compare MASTAF and its ablations.
+
+    Everything is made on the spot, with the weights that the package ships; nothing is downloaded. Run again, it
+    continues where it stopped.
+
+    \b
+    Examples:
+      mastaf demo
+      mastaf demo --out runs/quick --shot 1 --episodes 1000 --train-episodes 640
+    """
+    from .demo import run_demo
+
+    report = run_demo(**options)
+    console.write_summary(json_file, report)
+    return console.DONE
+
+
+@cli.command("two-stage")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder of the videos  [default: data/<dataset>].")
+@click.option("--dataset", default="folder", show_default=True, help="A data set's name, or a CSV file.")
+@click.option("--split-files", type=click.Path(path_type=Path), help="Folder of the published split's list files.")
+@click.option("--backbone", default="r3d-tiny", show_default=True, help="Name of the backbone.")
+@click.option("--weights", help="FILE, 'hub' or 'random'  [default: the backbone's own].")
+@click.option("--out", type=click.Path(path_type=Path), help="Output folder  [default: runs/<dataset>_<backbone>].")
+@click.option("--way", type=click.IntRange(1), help="Classes an episode  [default: 5, or all if there are fewer].")
+@click.option("--shot", type=click.IntRange(1), default=1, show_default=True, help="Examples a class.")
+@click.option("--episodes", type=click.IntRange(2), default=10_000, show_default=True, help="Test episodes.")
+@click.option("--train-episodes", type=click.IntRange(1), help="Training episodes  [default: by data set].")
+@click.option("--workers", type=click.IntRange(1), help="Decoding threads  [default: one a core].")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of training.")
+@console.json_option
+def two_stage(json_file: Path | None, **options: Any) -> int:
+    """From a folder of videos to a few-shot accuracy: extract, train, evaluate.
+
+    ROOT holds {train,val,test}/CLASS/VIDEO, or CLASS/VIDEO. A video is a file in any container that ffmpeg reads,
+    or a folder of frames. Without train classes the parameter-free Neighbor is evaluated.
+
+    \b
+    Examples:
+      mastaf two-stage --root my_videos/
+      mastaf two-stage --dataset hmdb51 --root /data/hmdb51 --backbone r3d --weights r3d50_KMS_200ep.pth --shot 5
+    """
+    from .two_stage import run_two_stage
+
+    result = run_two_stage(**options)
+    console.write_summary(json_file, result)
+    return console.FINISHED_WITH_FAILURES if result["failed"] else console.DONE
+
+
+cli.add_command(finetune_cli.command, "finetune")
+
+
+def main() -> None:
+    """Entry point of `mastaf`."""
+    console.run(cli)

@@ -1,0 +1,143 @@
+"""The demo: the whole of mastaf on the embedded data set, with controls that show that the number means motion."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..cache import console
+from ..cache.atomic import write_bytes, write_json
+from ..cache.index import VideoIndex
+from ..cache.store import Store, open_store
+from ..extract.backbones.registry import load_backbone
+from ..extract.datasets import VideoSet, find_dataset
+from ..extract.run import extract
+from ..fewshot.ablate import ablate
+from ..fewshot.evaluate import evaluate
+
+BACKBONE = "r3d-tiny"
+
+
+@dataclass(frozen=True)
+class Variation:
+    """A way to make cubes of the same videos: whose weights, and which frames."""
+
+    name: str
+    weights: str | None
+    sampling: str
+
+
+PLAIN = Variation("trained weights, frames in order", None, "even")
+CONTROLS = (
+    Variation("random weights", "random", "even"),
+    Variation("shuffled frames", None, "shuffled"),
+    # No motion is left, and appearance says nothing of the class: chance is due.
+    Variation("frozen frame", None, "middle"),
+)
+
+
+class _Stages:
+    """Announces the stages and keeps their seconds."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str, text: str) -> Iterator[None]:
+        console.say(f"[{len(self.seconds) + 1}/{self._total}] {name}: {text}")
+        start = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - start, 1)
+        console.say(f"      {self.seconds[name]} s")
+
+
+def run_demo(
+    *,
+    out: Path,
+    root: Path | None,
+    shots: tuple[int, ...],
+    episodes: int,
+    train_episodes: int | None,
+    workers: int | None,
+    seed: int,
+) -> dict[str, Any]:
+    """Render, extract, train, ablate and report into `out`, continuing an earlier run. Returns the report.
+
+    The report holds `seconds` per stage, `rows` (the ablation's result records) and `controls` (those of Neighbor
+    on each control's cubes); it is also written to `out/demo.json`, and its tables to `out/demo.md`.
+    """
+    stages = _Stages(total=4)
+    with stages.stage("render", "videos whose class is their motion alone"):
+        videos = find_dataset("motion", root=root)
+        console.say(f"      {videos.index!r} in {videos.root}")
+    with stages.stage("extract", f"one feature cube a video, by {BACKBONE} with the weights in the package"):
+        store = _extract(videos, PLAIN, out / f"motion_{BACKBONE}.zarr", workers)
+        console.say(f"      cubes of {'x'.join(map(str, store.spec.cube_shape))} in {store.path}")
+    with stages.stage("ablate", "MASTAF and its ablations, trained and tested on the same episodes"):
+        rows = ablate(
+            store, rows="fusion", shots=shots, episodes=episodes, train_episodes=train_episodes, seed=seed, out=out
+        )
+    with stages.stage("controls", "what is left of the accuracy when something is taken away"):
+        tested = replace(videos, index=_test_rows(videos.index))
+        stores = {c.name: _extract(tested, c, out / "controls" / f"{c.sampling}.zarr", workers) for c in CONTROLS}
+        controls = {name: _neighbor(store, shots, episodes) for name, store in stores.items()}
+
+    text = _report(rows, controls, shots, episodes)
+    console.say("\n" + text)
+    report = {"seconds": stages.seconds, "rows": rows, "controls": controls}
+    write_json(out / "demo.json", report)
+    write_bytes(out / "demo.md", (text + "\n").encode())
+    console.say(f"\nwritten to {out / 'demo.md'} and {out / 'demo.json'}; {sum(stages.seconds.values()):.0f} s in all")
+    return report
+
+
+def _extract(videos: VideoSet, variation: Variation, path: Path, workers: int | None) -> Store:
+    """The store of the videos' cubes made in this way, finished if an earlier run left it unfinished."""
+    backbone = load_backbone(BACKBONE, weights=variation.weights)
+    extract(videos, backbone, out=path, sampling=variation.sampling, workers=workers)
+    return open_store(path)
+
+
+def _test_rows(index: VideoIndex) -> VideoIndex:
+    """The test videos alone. Keys and order are kept, so the test episodes are those of the whole index."""
+    kept = [i for i, split in enumerate(index.splits) if split == "test"]
+    return VideoIndex.from_columns({k: [column[i] for i in kept] for k, column in index.to_columns().items()})
+
+
+def _neighbor(store: Store, shots: tuple[int, ...], episodes: int) -> list[dict[str, Any]]:
+    """Result records of Neighbor, which has no parameters, for each shot."""
+    return [
+        evaluate(store, None, method_keywords={"variant": "neighbor"}, shot=shot, episodes=episodes) for shot in shots
+    ]
+
+
+def _report(
+    rows: list[dict[str, Any]], controls: dict[str, list[dict[str, Any]]], shots: tuple[int, ...], episodes: int
+) -> str:
+    """The demo's two tables as Markdown."""
+    heading = [f"{shot}-shot" for shot in shots]
+    names = dict.fromkeys(row["variant"] for row in rows)
+    cell = {(row["variant"], row["shot"]): _percent(row) for row in rows}
+    heads = [[f"MASTAF {name}", *(cell[name, shot] for shot in shots)] for name in names]
+    neighbor = [[PLAIN.name, *(cell["neighbor", shot] for shot in shots)]]
+    neighbor += [[name, *map(_percent, records)] for name, records in controls.items()]
+    way = rows[0]["way"]
+    return "\n".join(
+        [
+            f"Accuracy in % on {way}-way episodes of motions never seen in training "
+            f"({episodes} test episodes, the same for every row; 95 % interval; chance {100 / way:.0f}):",
+            "",
+            console.table(heads, ["head", *heading]),
+            "",
+            "Controls, all scored by Neighbor (no parameters):",
+            "",
+            console.table(neighbor, ["cubes", *heading]),
+        ]
+    )
+
+
+def _percent(record: dict[str, Any]) -> str:
+    return f"{100 * record['accuracy']:.1f} +- {100 * record['ci95']:.1f}"
