@@ -1,12 +1,17 @@
 """The contract of a method: a head that scores episodes of cubes and never knows where they come from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...cache.console import unknown_name
 from ..episode import Episode
+from ..errors import FewShotError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,20 +44,55 @@ class Defaults:
 
 
 class Method(nn.Module):
-    """One head. `method(episode)` gives logits [b, q, way]; `method.loss(episode)` a scalar.
+    """One head. `method(episode)` gives logits [b, q, way], `method.loss(episode)` a scalar; episodes never mix.
 
-    Built by the class method `build(cube_shape=(c, t, h, w), n_train_classes=Z, **keywords)`. Hooks with empty
-    defaults: `calibrate` (feature scale, once before training), `fit` (training that is not episodic), `score` (a
-    head that fits per test episode), `attention` (maps to show).
+    A subclass takes flat keywords `__init__(self, *, cube_shape, n_train_classes, ...)` and keeps each as an
+    attribute of the same name, so that `build` can check and `describe` can tell them. Hooks with empty defaults:
+    `calibrate` (feature scale, once before training), `fit` (training that is not episodic), `score` (a head that
+    fits per test episode), `attention` (maps to show).
     """
 
     needs: Needs = Needs()
     defaults: Defaults = Defaults()
 
     @classmethod
-    def build(cls, *, cube_shape: tuple[int, int, int, int], n_train_classes: int, **keywords: object) -> "Method":
-        """Make the method for cubes (c, t, h, w) and Z training classes. Raises FewShotError on a bad keyword."""
-        raise NotImplementedError
+    def build(
+        cls, *, cube_shape: Sequence[int], n_train_classes: int, adapter: bool = False, **keywords: Any
+    ) -> "Method":
+        """Make the method for cubes (c, t, h, w) and Z training classes (0: none, so no global classifier).
+
+        adapter: put an identity-initialised adapter in front. Initial weights come from torch's global generator:
+        the caller seeds it. Raises FewShotError on a keyword that the method does not have, or its value.
+        """
+        for name in keywords:
+            if name not in cls.keywords():
+                raise FewShotError(unknown_name(f"keyword of {cls.__name__}", name, cls.keywords()))
+        shape = tuple(int(size) for size in cube_shape)
+        if len(shape) != 4 or min(shape) < 1:
+            raise FewShotError(f"cube_shape ({shape}) must be four sizes (c, t, h, w) of at least 1")
+        if n_train_classes < 0:
+            raise FewShotError(f"n_train_classes ({n_train_classes}) must not be negative")
+        if shape[1] < cls.needs.t:
+            raise FewShotError(f"cubes {shape} have t = {shape[1]}, but {cls.__name__} needs t >= {cls.needs.t}")
+        method = cls(cube_shape=shape, n_train_classes=n_train_classes, **keywords)
+        if not adapter:
+            return method
+        from .adapter import Adapted
+
+        return Adapted(method, channels=shape[0])
+
+    @classmethod
+    def keywords(cls) -> tuple[str, ...]:
+        """Names of the keywords that `build` takes besides cube_shape, n_train_classes and adapter."""
+        fixed = ("self", "cube_shape", "n_train_classes")
+        found = signature(cls.__init__).parameters.values()
+        return tuple(p.name for p in found if p.kind is p.KEYWORD_ONLY and p.name not in fixed)
+
+    def describe(self) -> dict[str, Any]:
+        """Keywords, each with the value in force and fit for JSON: `build(**describe())` makes the method again."""
+        names = ("cube_shape", "n_train_classes", *self.keywords())
+        values = {name: getattr(self, name) for name in names}
+        return {**values, "cube_shape": list(values["cube_shape"]), "adapter": False}
 
     def forward(self, episode: Episode) -> Tensor:
         """Logits [b, q, way]."""
