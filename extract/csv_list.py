@@ -1,0 +1,81 @@
+"""Data sets that are a CSV file with the columns path, class and, if one likes, split."""
+
+import csv
+import os
+from pathlib import Path
+
+from ..cache.index import SPLITS
+from .coverage import count_coverage
+from .errors import ExtractError
+from .folder import assign_splits, require_two_classes
+from .scan import LINKS, FolderScan, some
+from .videos import Listing, Video
+
+
+def read_csv(path: Path, *, root: Path, seed: int = 0) -> Listing:
+    """List the videos of a CSV file; paths are relative to `root` and stay inside it.
+
+    A listed video that is not there becomes a row all the same, and fails when its turn comes: the list, not the
+    disk, says what the data set is. ExtractError naming the line for whatever else is wrong.
+    """
+    scan = FolderScan(root)
+    rows, has_splits = _rows(path)
+    videos = []
+    for line, row in rows:
+        video = _video(row, path, line, has_splits)
+        if not scan.stays_inside(scan.root / video.path):
+            scan.ignore(LINKS, scan.root / video.path)
+        else:
+            videos.append(video)
+    absent = [video.path for video in videos if not (scan.root / video.path).exists()]
+    if videos and len(absent) == len(videos):
+        raise ExtractError(f"none of the {len(videos)} videos of {path} is in {root}; give --root DIR")
+    require_two_classes(videos, root, f"the videos that {path} names")
+    scheme, notes = "csv", ()
+    if not has_splits:
+        videos, scheme, note = assign_splits(videos, scheme, seed)
+        notes = (note,)
+    if absent:
+        notes += (f"{len(absent)} listed videos are not there: {some(absent)}",)
+    return Listing(
+        videos=videos,
+        scheme=scheme,
+        coverage=count_coverage(videos),
+        ignored=scan.ignored,
+        notes=notes + scan.notes(),
+    )
+
+
+def _rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], bool]:
+    """([(line number, row)], whether there is a split column)."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, skipinitialspace=True)
+            columns = [name.strip().lower() for name in reader.fieldnames or ()]
+            reader.fieldnames = columns
+            rows = [(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ExtractError(f"{path} must be a CSV file in UTF-8: {error}") from None
+    missing = [name for name in ("path", "class") if name not in columns]
+    if missing:
+        raise ExtractError(
+            f"{path} must begin with a line that names the columns path, class and, optionally, split; "
+            f"there is no '{missing[0]}' in: {', '.join(columns) or '(an empty file)'}"
+        )
+    return rows, "split" in columns
+
+
+def _video(row: dict[str, str], path: Path, line: int, has_splits: bool) -> Video:
+    place = f"{path}, line {line}"
+    values = {name: (row.get(name) or "").strip() for name in ("path", "class", "split")}
+    for name in ("path", "class"):
+        if not values[name]:
+            raise ExtractError(f"{place}: the {name} must not be empty")
+    split = values["split"].lower() if has_splits else "test"
+    if split not in SPLITS:
+        raise ExtractError(f"{place}: split '{values['split']}' must be one of {', '.join(SPLITS)}")
+    relative = Path(os.path.normpath(values["path"]))  # `a/../b` is `b`, so that one video has one key
+    if relative.is_absolute() or relative.parts[:1] in ((), ("..",)):
+        raise ExtractError(f"{place}: path '{values['path']}' must be relative to the root and stay inside it (--root)")
+    key = relative.as_posix()
+    return Video(key, key, values["class"], split)
