@@ -55,15 +55,25 @@ class RelationMaps:
     """Inner products of positions in `b` episodes, float32 (float64 for float64 cubes).
 
     cross: [b, q, way, L, L], rows = class positions, columns = query positions; class_self: [b, way, L, L];
-    query_self: [b, q, L, L], or None where nobody asked; class_inverse, query_inverse: [b, way, L], [b, q, L], one
-    over the norm of each position.
+    query_self: [b, q, L, L], or None where nobody asked; class_squares, query_squares: [b, way, L], [b, q, L], the
+    squared norm of each position.
     """
 
     cross: Tensor
     class_self: Tensor
     query_self: Tensor | None
-    class_inverse: Tensor
-    query_inverse: Tensor
+    class_squares: Tensor
+    query_squares: Tensor
+
+    @property
+    def class_inverse(self) -> Tensor:
+        """One over the norms of class positions, [b, way, L]."""
+        return inverse_norm(self.class_squares)
+
+    @property
+    def query_inverse(self) -> Tensor:
+        """One over the norms of query positions, [b, q, L]."""
+        return inverse_norm(self.query_squares)
 
     def of_class_self(self, cosine: bool) -> SideMap:
         """Class cubes with themselves: [b, way, L, L]."""
@@ -100,7 +110,7 @@ def relate(classes: Tensor, queries: Tensor, *, query_self: bool = True) -> Rela
     own = _wide(queries.transpose(-2, -1) @ queries) if query_self else None  # [b, q, L, L]
     squares = _wide(queries).square().sum(-2) if own is None else own.diagonal(dim1=-2, dim2=-1)  # [b, q, L]
     class_squares = class_self.diagonal(dim1=-2, dim2=-1)  # [b, way, L]
-    return RelationMaps(cross, class_self, own, inverse_norm(class_squares), inverse_norm(squares))
+    return RelationMaps(cross, class_self, own, class_squares, squares)
 
 
 def inverse_norm(squares: Tensor) -> Tensor:
@@ -119,10 +129,8 @@ def pooled_cosine(maps: RelationMaps, of_class: Tensor, of_query: Tensor) -> Ten
 def flat_cosine(maps: RelationMaps, of_class: Tensor, of_query: Tensor) -> Tensor:
     """Cosine of whole cubes as vectors of c*L, [b, q, way]; weights [b, q or 1, way, L] and [b, q, way or 1, L]."""
     aligned = maps.cross.diagonal(dim1=-2, dim2=-1)  # [b, q, way, L]
-    class_squares = maps.class_self.diagonal(dim1=-2, dim2=-1).unsqueeze(1)  # [b, 1, way, L]
-    query_squares = _query_squares(maps).unsqueeze(2)  # [b, q, 1, L]
-    class_norm = inverse_norm((of_class.square() * class_squares).sum(-1))  # [b, q or 1, way]
-    query_norm = inverse_norm((of_query.square() * query_squares).sum(-1))  # [b, q, way or 1]
+    class_norm = inverse_norm((of_class.square() * maps.class_squares.unsqueeze(1)).sum(-1))  # [b, q or 1, way]
+    query_norm = inverse_norm((of_query.square() * maps.query_squares.unsqueeze(2)).sum(-1))  # [b, q, way or 1]
     return (aligned * of_class * of_query).sum(-1) * class_norm * query_norm
 
 
@@ -140,13 +148,6 @@ def _class_squares(maps: RelationMaps, weights: Tensor) -> Tensor:
     """w^T (P^T P) w for weights [b, q or 1, way, L]: [b, q or 1, way]."""
     by_class = weights.transpose(1, 2)  # [b, way, q or 1, L]
     return ((by_class @ maps.class_self) * by_class).sum(-1).transpose(1, 2)
-
-
-def _query_squares(maps: RelationMaps) -> Tensor:
-    """Squared norms of query positions, [b, q, L]."""
-    if maps.query_self is not None:
-        return maps.query_self.diagonal(dim1=-2, dim2=-1)
-    return maps.query_inverse.square().reciprocal()
 
 
 def _side_by_side(cubes: Tensor) -> Tensor:

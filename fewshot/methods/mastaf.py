@@ -1,5 +1,6 @@
 """MASTAF: attention on self and cross relation maps, fused in a nearest-neighbour score."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -157,20 +158,17 @@ class MASTAF(Method):
 
     def logits(self, maps: RelationMaps, attention: Attention, metric: str) -> Tensor:
         """Fused scores [b, q, way], or [b, q, way, L] for the metric `dense`: equations (8) to (10)."""
-        crossed = self._branch(maps, attention.class_cross, attention.query_cross, metric)
-        if self.variant in ("neighbor", "cross"):
-            return crossed
-        of_class = _unsqueeze(attention.class_self, 1)  # [b, 1, way, L]
-        of_query = _unsqueeze(attention.query_self, 2)  # [b, q, 1, L]
-        alone = self._branch(maps, of_class, of_query, metric)
+        alpha, sided = self.profile.alpha, (attention.class_self, attention.query_self)
+        of_class, of_query = _unsqueeze(sided[0], 1), _unsqueeze(sided[1], 2)  # [b, 1, way, L], [b, q, 1, L]
         if self.variant == "self":
-            return alone
-        alpha = self.profile.alpha
-        if alpha == 0:
+            return self._branch(maps, of_class, of_query, metric)
+        crossed = self._branch(maps, attention.class_cross, attention.query_cross, metric)
+        if self.variant != "full" or alpha == 0:
             return crossed
+        alone = self._branch(maps, of_class, of_query, metric)
         if self.profile.fusion == "logit":
             return crossed + alpha * alone
-        shares = torch.tensor([1 / (1 + alpha), alpha / (1 + alpha)], dtype=alone.dtype, device=alone.device).log()
+        shares = math.log(1 / (1 + alpha)), math.log(alpha / (1 + alpha))
         return torch.logaddexp(crossed.log_softmax(2) + shares[0], alone.log_softmax(2) + shares[1])
 
     def _branch(self, maps: RelationMaps, of_class: Tensor | None, of_query: Tensor | None, metric: str) -> Tensor:
