@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
+from .checks import fit_fields, require_keys
 from .errors import CacheError, SpecMismatchError
 
 STORE_DTYPES = ("float16",)
@@ -20,9 +21,9 @@ class FeatureSpec:
     backbone: name in the table of backbones; weights: sha256 (hex) of the weights that were loaded;
     layer: name of the stage whose output is the cube; frames: frames per clip; sampling: rule that picks them
     (`even`: floor(k (n-1) / (m-1)), see mastaf.extract.sampling); resize: `squash` or `short`; resize_size: side
-    in pixels after resizing; size: side of the centre crop; scaler: flags of ffmpeg's scaler; scale, offset: `x * scale + offset` before
-    mean and std; mean, std: per channel (R, G, B); precision: arithmetic as resolved (`fp32`, `bf16`, `fp16`);
-    dtype: of the stored cubes; views: names, view 0 is `plain`; cube_shape: (c, t, h, w).
+    in pixels after resizing; size: side of the centre crop; scaler: flags of ffmpeg's scaler; scale, offset:
+    `x * scale + offset` before mean and std; mean, std: per channel (R, G, B); precision: arithmetic as resolved
+    (`fp32`, `bf16`, `fp16`); dtype: of the stored cubes; views: names, view 0 is `plain`; cube_shape: (c, t, h, w).
     """
 
     backbone: str
@@ -44,7 +45,8 @@ class FeatureSpec:
     cube_shape: tuple[int, int, int, int]
 
     def __post_init__(self) -> None:
-        if len(self.cube_shape) != 4 or min(self.cube_shape) < 1:
+        fit_fields(self)
+        if min(self.cube_shape) < 1:
             raise CacheError(f"cube_shape {self.cube_shape} must be four positive sizes (c, t, h, w)")
         if not self.views or self.views[0] != "plain" or len(set(self.views)) != len(self.views):
             raise CacheError(f"views {self.views} must be distinct and begin with 'plain'")
@@ -63,16 +65,7 @@ class FeatureSpec:
     @classmethod
     def from_json(cls, value: Any) -> Self:
         """Rebuild a spec, refusing unknown or missing fields by name (CacheError)."""
-        if not isinstance(value, dict):
-            raise CacheError("the spec must be a JSON object; this is not a store of mastaf, or it is damaged")
-        known = {field.name for field in fields(cls)}
-        wrong = sorted(known ^ set(value))
-        if wrong:
-            raise CacheError(
-                f"the spec has missing or unknown fields ({', '.join(wrong)}); was the store made by another version?"
-            )
-        listed = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
-        return cls(**listed)
+        return cls(**require_keys(value, (field.name for field in fields(cls)), "the spec"))
 
     @property
     def recipe(self) -> str:

@@ -1,86 +1,78 @@
 """The store of feature cubes: one interface over Zarr v3 (`.zarr`) and HDF5 (`.h5`), chosen by the suffix."""
 
-from abc import ABC
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from .base import Store
+from .errors import CacheError, StoppedError
 from .index import VideoIndex
-from .spec import FeatureSpec
+from .packing import default_shard_rows, pack_float16
+from .record import SCHEMA, ShardRecord, StoreHeader
+from .staging import staged
 
-SCHEMA = 1
+__all__ = [
+    "SCHEMA",
+    "ShardRecord",
+    "Store",
+    "StoreHeader",
+    "create_store",
+    "default_shard_rows",
+    "open_store",
+    "pack_float16",
+    "writer_lock",
+]
 
 
-@dataclass(frozen=True, kw_only=True)
-class StoreHeader:
-    """What is fixed when a store is created, and written once as the attributes of its group.
+def create_store(path: Path, *, header: StoreHeader, index: VideoIndex) -> Store:
+    """Make a store without shards, whole or not at all, and open it.
 
-    dataset: name given to --dataset (`hmdb51`); split_scheme: `hmdb51-arn`; flip_keeps_class: whether a mirrored
-    video keeps its class in this data set; shard_rows: rows a shard; compress: '' or 'zstd'; batch, threads: clips
-    and torch threads per forward, reused by every resume because they change bits; coverage: one dictionary
-    {split, class, found, expected} per class of the split scheme (expected is None where nothing is published);
-    provenance: versions, source of the weights, the command, stray files, the date: whatever does not change cubes.
+    Raises CacheError when `path` exists or ends in another suffix than .zarr or .h5, OSError as the system gives it.
     """
-
-    spec: FeatureSpec
-    dataset: str
-    split_scheme: str
-    flip_keeps_class: bool
-    shard_rows: int
-    compress: str
-    batch: int
-    threads: int
-    coverage: tuple[dict[str, Any], ...] = ()
-    provenance: dict[str, Any] = field(default_factory=dict)
-    schema: int = SCHEMA
+    path = Path(path)
+    kind = store_class(path)
+    if len(index) == 0:
+        raise CacheError(f"the index of {path} must have at least one video")
+    with staged(path, kind.parts) as staging:
+        kind.create(staging, header, index)
+    return kind.open(path)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShardRecord:
-    """The record of one shard, written last: the only truth about which of its rows are done.
+def open_store(path: Path) -> Store:
+    """Open a store for reading, and for writing under `writer_lock`.
 
-    shard: its number; generation: 0, then one more each time rows of it are written again; start, stop: its rows
-    [start, stop); states: MISSING, DONE or FAILED per row; reasons: row number -> why it failed; notes: row
-    number -> what its user should know ("95 of 100 frames decodable"); sha256: per row, of the row's
-    little-endian bytes over all views, '' where the row is not done; device: that computed it.
+    Raises CacheError when there is none at `path`, CorruptStoreError when it is damaged or something else.
     """
-
-    shard: int
-    generation: int
-    start: int
-    stop: int
-    states: tuple[int, ...]
-    reasons: dict[int, str]
-    notes: dict[int, str]
-    sha256: tuple[str, ...]
-    device: str
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    path = Path(path)
+    kind = store_class(path)
+    if not path.exists():
+        raise CacheError(f"store ({path}) does not exist; make it with mastaf-extract --out {path}, or check the path")
+    return kind.open(path)
 
 
-class Store(ABC):
-    """An open store. Reading is safe while one writer adds shards: a row is there once its record is."""
+def store_class(path: Path) -> type[Store]:
+    """The class for a path's suffix; CacheError for another suffix."""
+    if path.suffix == ".zarr":
+        from .zarr_store import ZarrStore
 
-    path: Path
-    header: StoreHeader
-    index: VideoIndex
+        return ZarrStore
+    if path.suffix == ".h5":
+        from .hdf5_store import Hdf5Store
 
-    @property
-    def spec(self) -> FeatureSpec:
-        return self.header.spec
+        return Hdf5Store
+    raise CacheError(f"store ({path}) must end in .zarr or .h5")
 
-    @property
-    def n_shards(self) -> int:
-        return -(-len(self.index) // self.header.shard_rows)
 
-    @cached_property
-    def digest(self) -> str:
-        """sha256 (hex) of recipe, split scheme and ordered keys."""
-        return self.spec.store(self.header.split_scheme, self.index.keys)
+@contextmanager
+def writer_lock(path: Path) -> Iterator[None]:
+    """Hold the lock of a store's one writer, `<path>.lock`; StoppedError when another process holds it."""
+    from filelock import FileLock, Timeout
 
-    def shard_range(self, shard: int) -> range:
-        """The rows of a shard."""
-        start = shard * self.header.shard_rows
-        return range(start, min(start + self.header.shard_rows, len(self.index)))
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(f"{path}.lock", timeout=0).acquire()
+    except Timeout as error:
+        raise StoppedError(f"another process is writing {path}; wait for it, or use another path") from error
+    with lock:
+        yield

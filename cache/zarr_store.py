@@ -1,0 +1,131 @@
+"""The store as a Zarr v3 group. zarr-python makes it; shards are put in place and read without it (see sharding.py).
+
+NAME.zarr/zarr.json                     the header, as attribute `mastaf` of the group
+          cubes/zarr.json               float16 [n, views, c, t, h, w]; chunk = one cube, shard = shard_rows rows
+          cubes/c.12.0.0.0.0.0          one file a shard
+          index/<column>/{utf8,offsets} see columns.py
+          shards/00012/zarr.json        the record of shard 12, as attributes of a group
+"""
+
+import math
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .base import Store
+from .checks import brief
+from .columns import index_arrays, read_index
+from .errors import CacheError, CorruptStoreError
+from .index import VideoIndex
+from .ledger import Ledger, unwrap_zarr, wrap_zarr
+from .plain_files import map_file, read_json
+from .record import StoreHeader
+from .shard_file import ShardFile
+from .sharding import decode_index, encode_index, in_order
+from .zarr_layout import MAX_JSON, check_cubes, read_array
+
+_AXES = ("row", "view", "c", "t", "h", "w")
+_ZSTD_LEVEL = 3
+
+
+class ZarrStore(Store):
+    """A store in a folder NAME.zarr."""
+
+    parts: ClassVar[tuple[str, ...]] = ("",)
+
+    @classmethod
+    def create(cls, path: Path, header: StoreHeader, index: VideoIndex) -> None:
+        import zarr
+        from zarr.codecs import ZstdCodec
+
+        group = zarr.create_group(path, attributes={"mastaf": header.to_json()}, zarr_format=3)
+        group.create_array(
+            "cubes",
+            shape=(len(index), *header.spec.row_shape),
+            shards=(header.shard_rows, *header.spec.row_shape),
+            chunks=(1, 1, *header.spec.cube_shape),
+            dtype="float16",
+            compressors=ZstdCodec(level=_ZSTD_LEVEL) if header.compress else None,
+            fill_value=0,
+            dimension_names=_AXES,
+            chunk_key_encoding={"name": "default", "separator": "."},
+        )
+        columns = group.create_group("index")
+        for name, part, values in index_arrays(index):
+            column = columns.require_group(name)
+            array = column.create_array(
+                part,
+                shape=values.shape,
+                chunks=(max(1, len(values)),),
+                dtype=values.dtype,
+                compressors=None,
+                fill_value=0,
+                config={"write_empty_chunks": True},
+            )
+            array[:] = values
+        group.create_group("shards")
+
+    @classmethod
+    def open(cls, path: Path) -> "ZarrStore":
+        folder = path.resolve()
+        try:
+            attributes = unwrap_zarr(read_json(folder, "zarr.json", limit=MAX_JSON))
+            header = StoreHeader.from_json(attributes.get("mastaf"))
+            index = read_index(lambda column, part: read_array(folder, column, part))
+            check_cubes(folder, header, len(index))
+        except (CacheError, AttributeError, FileNotFoundError, NotADirectoryError) as error:
+            raise CorruptStoreError(f"{path} is no store of mastaf, or damaged: {brief(error, 300)}") from error
+        return cls(path, header, index, folder)
+
+    def _make_ledger(self, folder: Path, rows: list[range]) -> Ledger:
+        names = [f"shards/{shard:05d}/zarr.json" for shard in range(len(rows))]
+        return Ledger(folder, names, rows, wrap=wrap_zarr, unwrap=unwrap_zarr)
+
+    def _shard_name(self, shard: int) -> str:
+        return f"cubes/c.{shard}.0.0.0.0.0"
+
+    def _encode(self, cubes: NDArray[np.float16]) -> list[bytes | memoryview]:
+        each = cubes.reshape(-1, *cubes.shape[2:])  # [r * views, c, t, h, w]
+        pieces: list[bytes | memoryview] = [cube.data.cast("B") for cube in each]
+        if self.header.compress:
+            from numcodecs.zstd import Zstd
+
+            pieces = [bytes(Zstd(level=_ZSTD_LEVEL).encode(cube)) for cube in each]
+        return [*pieces, encode_index([len(piece) for piece in pieces], self._chunks)]
+
+    @property
+    def _chunks(self) -> int:
+        return self.header.shard_rows * len(self.spec.views)
+
+    def _open_shard(self, name: str, shape: tuple[int, ...]) -> ShardFile:
+        data = map_file(self._folder, name)
+        index = decode_index(data, self._chunks, shape[0] * shape[1])
+        cube_bytes = 2 * math.prod(shape[2:])
+        if not self.header.compress and in_order(index, cube_bytes):
+            cubes = data[: len(index) * cube_bytes].view("<f2")
+            return ShardFile(shape, cubes=cubes.reshape(shape))  # [r, views, c, t, h, w]
+        compressed = bool(self.header.compress)
+
+        def fill(slot: int, view: int, out: NDArray[np.float16]) -> None:
+            start, size = index[slot * shape[1] + view].tolist()
+            _decode(data[start : start + size], out, compressed=compressed)
+
+        return ShardFile(shape, fill=fill)
+
+
+def _decode(piece: NDArray[np.uint8], out: NDArray[np.float16], *, compressed: bool) -> None:
+    room = out.reshape(-1).view(np.uint8)  # [bytes of a cube]
+    if not compressed:
+        if len(piece) != len(room):
+            raise CorruptStoreError(f"a cube has {len(piece)} bytes, and must have {len(room)}")
+        room[:] = piece
+        return
+    from numcodecs.zstd import Zstd
+
+    try:
+        # Given a place to write to, the decoder cannot be made to allocate more by what the file claims.
+        Zstd().decode(piece.tobytes(), out=room)
+    except (RuntimeError, ValueError) as error:
+        raise CorruptStoreError(f"a cube is no zstd frame of {len(room)} bytes ({brief(error)})") from error
