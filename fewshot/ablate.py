@@ -1,0 +1,112 @@
+"""Ablations: rows that differ in one thing, trained on the same episodes and tested on the same episodes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Unpack
+
+from ..cache.console import say, unknown_name
+from ..cache.store import Store
+from .errors import FewShotError
+from .evaluate import Evaluation, evaluate_fully
+from .paired import paired_difference
+from .plan import TrainSettings
+from .table import AblationRow, write_tables
+from .train import train
+
+FULL = "full"
+# Name of a row -> the keywords of MASTAF that make it.
+FUSION: dict[str, dict[str, Any]] = {
+    "neighbor": {"variant": "neighbor"},
+    "self": {"variant": "self"},
+    "cross": {"variant": "cross"},
+    FULL: {},
+}
+PARTS: dict[str, dict[str, Any]] = {
+    FULL: {},
+    "no-meta-learner": {"meta_learner": False},
+    "no-residual": {"residual": False},
+    "lambda-0": {"global_weight": 0.0},
+}
+# `fusion` is Table 3 of the paper, `parts` its appendix.
+ROW_SETS = {"fusion": FUSION, "parts": PARTS, "all": FUSION | PARTS}
+
+
+def ablate(store: Store, **settings: Any) -> list[dict[str, Any]]:
+    """The result records alone of `ablate_fully`, whose keyword arguments it takes."""
+    return [row.record for row in ablate_fully(store, **settings)]
+
+
+def ablate_fully(
+    store: Store,
+    *,
+    rows: str = "fusion",
+    shots: Sequence[int] = (1,),
+    split: str = "test",
+    episodes: int | None = None,
+    list_seed: int = 0,
+    out: Path | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+    **settings: Unpack[TrainSettings],
+) -> list[AblationRow]:
+    """Train and score every row of a set for every shot; write `ablation_<rows>_<split>.csv` and `.json` into `out`.
+
+    settings: of `train`, the same for all rows (same training episodes, same seed); `method_keywords` go to every
+    row. Each run lies in its own folder of `out` (default `runs/ablate_STORE`) and is reused when it is there. All
+    rows of a shot answer the same episodes, so each is also compared with `full` pair by pair. Selected on val,
+    unless val is the split that is scored: then nothing is selected. Raises FewShotError.
+    """
+    if rows not in ROW_SETS:
+        raise FewShotError(unknown_name("set of rows", rows, ROW_SETS))
+    given, kept = (
+        settings.pop("method_keywords", None) or {},
+        dict.fromkeys(k for r in ROW_SETS[rows].values() for k in r),
+    )
+    fixed = [name for name in ("shot", "method", "select") if name in settings] + [k for k in given if k in kept]
+    if fixed:
+        raise FewShotError(f"the rows of an ablation decide {', '.join(fixed)} themselves; leave it out")
+    select = split != "val"
+    folder = Path(out or Path("runs") / f"ablate_{store.path.stem}")
+    table: list[AblationRow] = []
+    for shot in shots:
+        scored: dict[str, Evaluation] = {}
+        for name, keywords in ROW_SETS[rows].items():
+            if progress:
+                say(f"{name}, {shot}-shot:")
+            run = folder / _run_folder(name, {**given, **settings}, shot=shot, select=select)
+            trained: TrainSettings = {**settings, "method_keywords": {**given, **keywords}, "select": select}
+            train(store, out=run, shot=shot, device=device, progress=progress, **trained)
+            scored[name] = evaluate_fully(
+                store,
+                run,
+                split=split,
+                episodes=episodes,
+                list_seed=list_seed,
+                allow_partial=settings.get("allow_partial", False),
+                device=device,
+                progress=progress,
+            )
+        table += _compared(scored)
+    write_tables(folder / f"ablation_{rows}_{split}", table)
+    return table
+
+
+def _compared(scored: dict[str, Evaluation]) -> list[AblationRow]:
+    full = scored[FULL].predictions
+    return [
+        AblationRow(
+            name,
+            found.record,
+            found.path,
+            None if name == FULL else paired_difference(found.predictions, full),
+        )
+        for name, found in scored.items()
+    ]
+
+
+def _run_folder(name: str, settings: dict[str, Any], *, shot: int, select: bool) -> str:
+    """The folder of a row's run: settings that are often varied give it another one."""
+    words = [str(settings[k]) for k in ("preset",) if settings.get(k)]
+    words += ["adapter"] if settings.get("adapter") else []
+    words += [f"{settings.get('way', 5)}way", f"{shot}shot", f"seed{settings.get('seed', 0)}"]
+    return "_".join([name, *words, *([] if select else ["unselected"])])

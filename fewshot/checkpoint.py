@@ -1,0 +1,143 @@
+"""Finished runs: the summary that ends one, and loading its method back for a store."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..cache.atomic import write_json
+from ..cache.spec import FeatureSpec
+from ..cache.store import Store
+from .errors import FewShotError
+from .methods.base import Method
+from .methods.registry import load_method
+from .run_config import RunConfig, read_config
+from .weights import PICKLES, load_exactly, read_tensors, write_tensors
+
+BEST_FILE, LAST_FILE = "best.safetensors", "last.safetensors"
+SUMMARY_FILE = "summary.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSummary:
+    """How a run ended. out: its folder; trained: False where nothing that the scores depend on can be trained;
+    episodes: trained; selected_on: `val` or `none`; weights: file name; weights_episodes: episodes that these
+    weights have seen; val_accuracy, val_ci95: of the selected weights, None where nothing was selected; coverage:
+    of the train and val videos; seconds: of training, over all its sessions."""
+
+    out: Path
+    trained: bool
+    episodes: int
+    selected_on: str
+    weights: str
+    weights_episodes: int
+    val_accuracy: float | None
+    val_ci95: float | None
+    coverage: dict[str, Any]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self) | {"out": str(self.out)}
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A method ready to score, and where it is from. folder: of the run; selected_on: `val` or `none`."""
+
+    method: Method
+    config: RunConfig
+    folder: Path
+    selected_on: str
+
+    @property
+    def train_class_ids(self) -> dict[str, int]:
+        """Global class ids by name."""
+        return {name: number for number, name in enumerate(self.config.train_classes)}
+
+
+def write_weights(path: Path, method: Method, *, selected_on: str, episodes: int) -> None:
+    """Write a method's weights, with what they were selected on."""
+    write_tensors(path, method.state_dict(), {"selected_on": selected_on, "episodes": episodes})
+
+
+def write_train_summary(summary: TrainSummary) -> None:
+    """Write the file that says that a run is finished."""
+    write_json(summary.out / SUMMARY_FILE, summary.to_json())
+
+
+def read_train_summary(folder: Path) -> TrainSummary | None:
+    """How the run ended, None while it has not. Raises FewShotError on a file that says something else."""
+    path = folder / SUMMARY_FILE
+    if not path.is_file():
+        return None
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        found = {f.name: value[f.name] for f in fields(TrainSummary)}
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise FewShotError(f"{path} is not the summary of a run ({error}); train again with another --out") from None
+    if found["weights"] not in (BEST_FILE, LAST_FILE):
+        raise FewShotError(f"{path}: weights ({found['weights']!r}) must be {BEST_FILE} or {LAST_FILE}")
+    return TrainSummary(**found | {"out": folder})
+
+
+def build_method(name: str, keywords: Mapping[str, Any], *, spec: FeatureSpec, n_train_classes: int) -> Method:
+    """The method for a store's cubes, with fresh weights from torch's random state. Raises FewShotError."""
+    own = {k: v for k, v in keywords.items() if k not in ("cube_shape", "n_train_classes")}
+    try:
+        return load_method(name).build(cube_shape=spec.cube_shape, n_train_classes=n_train_classes, **own)
+    except TypeError as error:
+        raise FewShotError(f"method '{name}' cannot be built with {own}: {error}") from None
+
+
+def load_run(path: Path, store: Store, *, device: torch.device | str = "cpu") -> Run:
+    """Load the method of a run, by its folder or one of its weights files, for the cubes of a store.
+
+    Raises FewShotError or SpecMismatchError when the run is not finished, was trained on cubes of another shape or
+    recipe, has weights that do not fit, or is a pickle (refused unread).
+    """
+    path = Path(path)
+    if path.suffix.lower() in PICKLES:
+        read_tensors(path)  # refuses, before anything is opened
+    if not path.exists():
+        raise FewShotError(f"checkpoint {path} does not exist; give the folder that train wrote")
+    folder = path if path.is_dir() else path.parent
+    config = read_config(folder)
+    require_cubes(config, store, checkpoint=path)
+    weights = folder / _finished(folder).weights if path.is_dir() else path
+    tensors, note = read_tensors(weights)
+    if note.get("selected_on") not in ("val", "none"):
+        raise FewShotError(f"{weights} does not say what it was selected on; give the folder that train wrote")
+    with torch.random.fork_rng(devices=[]):
+        method = build_method(
+            config.method, config.keywords, spec=config.spec, n_train_classes=len(config.train_classes)
+        )
+    load_exactly(method, tensors, weights)
+    return Run(method.to(device), config, folder, note["selected_on"])
+
+
+def require_cubes(config: RunConfig, store: Store, *, checkpoint: Path) -> None:
+    """Raise unless the store's cubes are those that the run was trained on; their shape is named first."""
+    here, there = config.spec.cube_shape, store.spec.cube_shape
+    if here != there:
+        raise FewShotError(
+            f"{checkpoint} is a checkpoint of cubes {_x(here)}, store {store.path} has {_x(there)}; "
+            "train on this store, or give the store that it was trained on"
+        )
+    config.spec.require_equal(store.spec, here=f"checkpoint {checkpoint}", there=f"store {store.path}")
+
+
+def _finished(folder: Path) -> TrainSummary:
+    summary = read_train_summary(folder)
+    if summary is None:
+        best = folder / BEST_FILE
+        hint = f", or give its best weights so far, {best}" if best.is_file() else ""
+        raise FewShotError(f"the run {folder} is not finished; run the same train command to finish it{hint}")
+    return summary
+
+
+def _x(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

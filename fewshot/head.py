@@ -1,0 +1,106 @@
+"""A method ready to score, from a run or without one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..cache.store import Store
+from .checkpoint import build_method, load_run
+from .errors import FewShotError
+from .methods.base import Method
+from .plan import scores_learn
+from .run_config import run_name
+
+# What a row's name says of a method besides its variant; (keyword, value) -> words.
+_SWITCHES = {
+    ("meta_learner", False): "no-meta-learner",
+    ("residual", False): "no-residual",
+    ("global_weight", 0.0): "lambda-0",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A method with what its record says of it. folder: where its results go; seed: of training, None where nothing
+    was trained; selected_on: `val` or `none`; way, shot, query_mode, queries: of its training episodes."""
+
+    method: Method
+    name: str
+    folder: Path
+    seed: int | None
+    selected_on: str
+    train_class_ids: Mapping[str, int]
+    way: int
+    shot: int
+    query_mode: str
+    queries: int
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The record's fields on the method."""
+        words = self.method.describe()
+        return {
+            "method": self.name,
+            "variant": variant_name(words),
+            "preset": words.get("preset"),
+            "adapter": bool(words.get("adapter")),
+            "seed": self.seed,
+            "selected_on": self.selected_on,
+        }
+
+
+def head_of_run(path: Path, store: Store, *, device: torch.device) -> Head:
+    """The head of a run's folder or weights file. Raises FewShotError, SpecMismatchError."""
+    run = load_run(path, store, device=device)
+    config = run.config
+    return Head(
+        method=run.method,
+        name=config.method,
+        folder=run.folder,
+        seed=config.seed,
+        selected_on=run.selected_on,
+        train_class_ids={name: number for number, name in enumerate(config.train_classes)},
+        way=config.way,
+        shot=config.shot,
+        query_mode=config.query_mode,
+        queries=config.queries,
+    )
+
+
+def head_without_run(
+    name: str, keywords: Mapping[str, Any], store: Store, *, way: int, shot: int, device: torch.device
+) -> Head:
+    """A head that needs no training, for 5-way 1-shot episodes with a single query unless told otherwise.
+
+    Raises FewShotError for a head with parameters that training must set.
+    """
+    with torch.random.fork_rng(devices=[]):
+        # No train classes: a global classifier would be trained for nothing.
+        method = build_method(name, keywords, spec=store.spec, n_train_classes=0)
+        if scores_learn(method):
+            raise FewShotError(
+                f"the scores of {name} ({variant_name(method.describe())}) depend on parameters that must be trained; "
+                "give the --checkpoint of a run, or a head without parameters (--variant neighbor)"
+            )
+    return Head(
+        method=method.to(device),
+        name=name,
+        folder=Path("runs") / run_name(store.path.stem, name, dict(keywords), way=way, shot=shot),
+        seed=None,
+        selected_on="none",
+        train_class_ids={},
+        way=way,
+        shot=shot,
+        query_mode=method.needs.query_mode,
+        queries=method.needs.queries,
+    )
+
+
+def variant_name(words: Mapping[str, Any]) -> str | None:
+    """The variant in a method's description, and what is switched off: `full`, `full/no-residual`; None without."""
+    variant = words.get("variant")
+    off = [text for (keyword, value), text in _SWITCHES.items() if keyword in words and words[keyword] == value]
+    return "/".join([variant, *off]) if isinstance(variant, str) else None

@@ -1,0 +1,62 @@
+"""The episodes that are scored: drawn from a split by a seed, or read from a list file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .bank import FeatureBank
+from .episode import EpisodeRows
+from .episode_list import digest_of, read_episode_list
+from .errors import FewShotError
+from .sampler import EpisodeSampler
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """Episodes of one split. digest: sha256 of the list; query_mode: `single`, `per_class`, or `listed` where a
+    file follows neither; queries: in the episode, or of each class (`per_class`); list_seed: None for a file."""
+
+    rows: EpisodeRows
+    digest: str
+    query_mode: str
+    queries: int
+    list_seed: int | None
+
+
+def draw_listing(
+    bank: FeatureBank, *, episodes: int, list_seed: int, way: int, shot: int, query_mode: str, queries: int
+) -> Listing:
+    """Episodes 0 .. episodes-1 of `list_seed` on the bank's videos. Raises FewShotError."""
+    if episodes < 2:
+        raise FewShotError(f"episodes ({episodes}) must be at least 2, for an interval; raise --episodes")
+    sampler = EpisodeSampler(
+        keys=bank.keys,
+        classes=bank.classes,
+        split=bank.split,
+        way=way,
+        shot=shot,
+        query_mode=query_mode,
+        queries=queries,
+        seed=list_seed,
+    )
+    rows = sampler.rows(0, episodes)
+    return Listing(rows, digest_of(rows, bank.keys), query_mode, queries, list_seed)
+
+
+def read_listing(bank: FeatureBank, path: Path) -> Listing:
+    """The episodes of a list file, on the bank's videos. Raises FewShotError naming videos that the bank lacks."""
+    found = read_episode_list(path)
+    if len(found) < 2:
+        raise FewShotError(f"episode list '{path}' must have at least 2 episodes, for an interval")
+    rows = found.rows_for(bank.keys, bank.classes)
+    mode, queries = _query_mode(rows)
+    return Listing(rows, found.sha256, mode, queries, None)
+
+
+def _query_mode(rows: EpisodeRows) -> tuple[str, int]:
+    way, q = rows.support.shape[1], rows.query.shape[1]
+    if q == 1:
+        return "single", 1
+    counts = np.stack([(rows.labels == n).sum(axis=1) for n in range(way)])  # [way, b]
+    return ("per_class", q // way) if (counts * way == q).all() else ("listed", q)

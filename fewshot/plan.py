@@ -1,0 +1,194 @@
+"""What a training run will do, settled before anything is written: method, settings, train and val videos."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+
+from ..cache.store import Store
+from .bank import FeatureBank, training_views
+from .checkpoint import build_method
+from .defaults import VAL_EPISODES, resolve_schedule
+from .environment import describe_device, versions
+from .episode import Episode, EpisodeRows
+from .errors import FewShotError
+from .methods.base import Method
+from .run_config import RunConfig
+from .sampler import EpisodeSampler
+
+VAL_LIST_SEED = 0
+
+
+class TrainSettings(TypedDict, total=False):
+    """Keyword arguments of `train` that say what is trained; left out or None: the method's or data set's own value.
+
+    select: keep the weights that are best on val, by `val_episodes` fixed episodes every `val_every` training
+    episodes; patience: stop after so many validations without a better one; allow_partial: use what an unfinished
+    extraction has.
+    """
+
+    method: str
+    method_keywords: Mapping[str, Any] | None
+    way: int
+    shot: int
+    query_mode: str | None
+    queries: int | None
+    train_episodes: int | None
+    batch: int | None
+    lr: float | None
+    seed: int
+    val_episodes: int | None
+    val_every: int | None
+    patience: int | None
+    select: bool
+    allow_partial: bool
+
+
+@dataclass(frozen=True, eq=False)
+class TrainPlan:
+    """A run about to start. bank, sampler: of the train split, None where nothing is to be trained; val: bank and
+    fixed episodes, None where nothing is selected; notes: lines that the user should see."""
+
+    config: RunConfig
+    method: Method
+    bank: FeatureBank | None
+    sampler: EpisodeSampler | None
+    val: tuple[FeatureBank, EpisodeRows] | None
+    notes: tuple[str, ...]
+
+    @property
+    def coverage(self) -> dict[str, Any]:
+        """Videos used, failed and missing, of each split that is used."""
+        banks = {"train": self.bank, "val": self.val[0] if self.val else None}
+        return {split: bank.coverage for split, bank in banks.items() if bank is not None}
+
+
+def plan_training(
+    store: Store,
+    *,
+    device: torch.device,
+    method: str = "mastaf",
+    method_keywords: Mapping[str, Any] | None = None,
+    way: int = 5,
+    shot: int = 1,
+    query_mode: str | None = None,
+    queries: int | None = None,
+    train_episodes: int | None = None,
+    batch: int | None = None,
+    lr: float | None = None,
+    seed: int = 0,
+    val_episodes: int | None = None,
+    val_every: int | None = None,
+    patience: int | None = None,
+    select: bool = True,
+    allow_partial: bool = False,
+) -> TrainPlan:
+    """Check the settings against the store and build the method from `seed`. Raises FewShotError."""
+    _check_numbers(train_episodes=train_episodes, batch=batch, val_every=val_every, patience=patience)
+    if lr is not None and not lr > 0:
+        raise FewShotError(f"lr ({lr}) must be above 0")
+    classes = tuple(store.index.classes_of("train"))
+    torch.manual_seed(seed)
+    made = build_method(method, method_keywords or {}, spec=store.spec, n_train_classes=len(classes))
+    mode = query_mode or made.needs.query_mode
+    each = queries or (made.needs.queries if mode == made.needs.query_mode else 1)
+    drawn = {"way": way, "shot": shot, "query_mode": mode, "queries": each}
+    notes: list[str] = []
+    bank = sampler = val = None
+    if scores_learn(made):
+        bank = _train_bank(store, allow_partial)
+        sampler = EpisodeSampler(keys=bank.keys, classes=bank.classes, split="train", seed=seed, **drawn)
+        if select:
+            val = _val_episodes(store, val_episodes or VAL_EPISODES, drawn, allow_partial, notes)
+        if patience is not None and val is None:
+            raise FewShotError("patience needs a selection on val; leave --patience out")
+    else:
+        notes.append(f"{method}: no trainable parameter reaches the scores, so training is skipped")
+    schedule = resolve_schedule(
+        store.header.dataset, made.defaults, batch=batch, episodes=train_episodes, lr=lr, val_every=val_every
+    )
+    config = RunConfig(
+        method=method,
+        keywords=made.describe(),
+        spec=store.spec,
+        store=store.digest,
+        dataset=store.header.dataset,
+        split_scheme=store.header.split_scheme,
+        train_classes=classes,
+        train_videos=bank.digest if bank else "",
+        val_videos=val[0].digest if val else "",
+        **drawn,
+        seed=seed,
+        optimiser=schedule.optimiser,
+        lr=schedule.lr,
+        momentum=schedule.momentum,
+        weight_decay=schedule.weight_decay,
+        batch=schedule.batch,
+        train_episodes=schedule.episodes if bank else 0,
+        val_every=schedule.val_every,
+        val_episodes=len(val[1]) if val else None,
+        patience=patience,
+        views=bank.views if bank else (0,),
+        provenance={"versions": versions(), "device": describe_device(device), "store": str(Path(store.path))},
+    )
+    return TrainPlan(config, made, bank, sampler, val, tuple(notes))
+
+
+def scores_learn(method: Method) -> bool:
+    """Whether any trainable parameter reaches the scores.
+
+    Neighbor has a global classifier to train, and training it changes no score; the gradient tells.
+    """
+    parameters = [p for p in method.parameters() if p.requires_grad]
+    if not parameters:
+        return False
+    shape = method.describe()["cube_shape"]
+    ways = torch.arange(2)[None]  # [1, way]
+    probe = Episode(torch.rand(1, 2, 1, *shape), torch.rand(1, 2, *shape), ways, ways)
+    was_training = method.training
+    logits = method.eval()(probe)  # [1, q, way]
+    method.train(was_training)
+    if not logits.requires_grad:
+        return False
+    return any(g is not None for g in torch.autograd.grad(logits.sum(), parameters, allow_unused=True))
+
+
+def _train_bank(store: Store, allow_partial: bool) -> FeatureBank:
+    bank = FeatureBank(store, "train", views=training_views(store.header), allow_partial=allow_partial)
+    if not len(bank):
+        raise FewShotError(
+            f"{store.path} has no train videos to train on; add train classes, or evaluate a head without parameters "
+            "(mastaf-fewshot evaluate --variant neighbor)"
+        )
+    return bank
+
+
+def _val_episodes(
+    store: Store, count: int, drawn: dict[str, Any], allow_partial: bool, notes: list[str]
+) -> tuple[FeatureBank, EpisodeRows] | None:
+    """The fixed val episodes; None, and a note that says why, without enough val classes for the way."""
+    found = len(store.index.classes_of("val"))
+    if found < drawn["way"]:
+        classes = f"{found} val classes are fewer than way ({drawn['way']})" if found else "there are no val classes"
+        notes.append(f"{classes}: nothing is selected, the last weights are kept")
+        return None
+    bank = FeatureBank(store, "val", allow_partial=allow_partial)
+    sampler = EpisodeSampler(keys=bank.keys, classes=bank.classes, split="val", seed=VAL_LIST_SEED, **drawn)
+    return bank, sampler.rows(0, count)
+
+
+def _check_numbers(**numbers: int | None) -> None:
+    for name, value in numbers.items():
+        if value is not None and value < 1:
+            raise FewShotError(f"{name} ({value}) must be at least 1")
+
+
+def calibration_cubes(bank: FeatureBank) -> torch.Tensor:
+    """Train cubes [n, c, t, h, w], evenly spread over the split: at most 256, and at most 128 MB as float32."""
+    shape = bank.store.spec.cube_shape
+    count = min(len(bank), 256, max(1, 2**27 // (4 * int(np.prod(shape)))))
+    positions = np.linspace(0, len(bank) - 1, count).astype(np.int64)
+    return bank.gather(positions, np.zeros_like(positions), torch.empty(count, *shape))

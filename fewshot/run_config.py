@@ -1,0 +1,133 @@
+"""What a training run is: every setting that can change its weights, as one JSON file that checks itself."""
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from ..cache.atomic import write_json
+from ..cache.errors import CacheError
+from ..cache.spec import FeatureSpec
+from .errors import FewShotError
+
+CONFIG_SCHEMA = 1
+CONFIG_FILE = "config.json"
+_NUMBER = (int, float)
+_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("method", "store", "dataset", "split_scheme", "query_mode", "optimiser"), (str,)),
+    **dict.fromkeys(("train_videos", "val_videos"), (str,)),
+    **dict.fromkeys(("way", "shot", "queries", "seed", "batch", "train_episodes", "val_every", "schema"), (int,)),
+    **dict.fromkeys(("lr", "momentum", "weight_decay"), _NUMBER),
+    **dict.fromkeys(("keywords", "provenance"), (dict,)),
+    **dict.fromkeys(("val_episodes", "patience"), (int, type(None))),
+    **dict.fromkeys(("train_classes", "views"), (tuple,)),
+    "spec": (FeatureSpec,),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Settings of one run.
+
+    keywords: the method's `describe()`; spec, store: recipe and digest of the store trained on; train_videos,
+    val_videos: digests of the usable videos ('' where there are none); train_classes: sorted, their order gives the
+    global class ids; val_episodes: None when nothing is selected on val; views: stored views drawn in training;
+    provenance: versions, device, threads and path, which do not tell runs apart.
+    """
+
+    method: str
+    keywords: dict[str, Any]
+    spec: FeatureSpec
+    store: str
+    dataset: str
+    split_scheme: str
+    train_classes: tuple[str, ...]
+    train_videos: str
+    val_videos: str
+    way: int
+    shot: int
+    query_mode: str
+    queries: int
+    seed: int
+    optimiser: str
+    lr: float
+    momentum: float
+    weight_decay: float
+    batch: int
+    train_episodes: int
+    val_every: int
+    val_episodes: int | None
+    patience: int | None
+    views: tuple[int, ...]
+    provenance: dict[str, Any] = field(default_factory=dict)
+    schema: int = CONFIG_SCHEMA
+
+    def __post_init__(self) -> None:
+        for name, types in _TYPES.items():
+            value = getattr(self, name)
+            if not isinstance(value, types) or isinstance(value, bool):
+                raise FewShotError(f"run settings: {name} ({value!r}) must be {' or '.join(t.__name__ for t in types)}")
+        if self.schema != CONFIG_SCHEMA:
+            raise FewShotError(
+                f"run settings: schema ({self.schema}) must be {CONFIG_SCHEMA}; use the mastaf it is from"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; the digest of the recipe is added for readers."""
+        value = asdict(self) | {"spec": self.spec.to_json(), "recipe": self.spec.recipe}
+        return json.loads(json.dumps(value))
+
+    @classmethod
+    def from_json(cls, value: Any, source: Path) -> Self:
+        """Inverse of `to_json`. Raises FewShotError naming `source` and what is wrong with it."""
+        known = {f.name for f in fields(cls)} | {"recipe"}
+        wrong = sorted(known ^ set(value)) if isinstance(value, dict) else ["everything"]
+        if wrong:
+            raise FewShotError(f"{source} holds no run settings: missing or unknown fields ({', '.join(wrong)})")
+        listed = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items() if k != "recipe"}
+        try:
+            return cls(**listed | {"spec": FeatureSpec.from_json(value["spec"])})
+        except (CacheError, FewShotError, TypeError) as error:
+            raise FewShotError(f"{source}: {error}") from None
+
+    def differences(self, other: "RunConfig") -> list[str]:
+        """Each setting that tells the runs apart, in words."""
+        here, there = self.to_json(), other.to_json()
+        found = self.spec.diff(other.spec)
+        for name in here:
+            if here[name] != there[name] and name not in ("spec", "recipe", "provenance", "keywords"):
+                found.append(f"{name}: {_short(here[name])} here, {_short(there[name])} there")
+        for name in sorted(set(here["keywords"]) | set(there["keywords"])):
+            ours, theirs = here["keywords"].get(name), there["keywords"].get(name)
+            if ours != theirs:
+                found.append(f"{name}: {ours} here, {theirs} there")
+        return found
+
+
+def write_config(folder: Path, config: RunConfig) -> None:
+    """Write the settings into a run's folder, whole or not at all."""
+    write_json(folder / CONFIG_FILE, config.to_json())
+
+
+def read_config(folder: Path) -> RunConfig:
+    """Read and check a run's settings. Raises FewShotError."""
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise FewShotError(f"{folder} is not a run (it has no {CONFIG_FILE}); give the folder that train wrote")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise FewShotError(f"{path} is not JSON: {error}") from None
+    return RunConfig.from_json(value, path)
+
+
+def run_name(store: str, method: str, keywords: dict[str, Any], *, way: int, shot: int, seed: int | None = None) -> str:
+    """The default name of a run: store, method, each keyword that was given, way, shot, seed."""
+    words = [str(v) if isinstance(v, str) else f"{k}-{v}".lower() for k, v in sorted(keywords.items())]
+    seeded = [] if seed is None else [f"seed{seed}"]
+    return "_".join([store, method, *words, f"{way}way", f"{shot}shot", *seeded])
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:12] + "..."

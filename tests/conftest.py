@@ -1,0 +1,109 @@
+"""Small stores of made-up cubes, for tests of what comes after extraction."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+SPLIT_CLASSES = {
+    "train": ("bow", "clap", "dig", "eat", "fold", "grin"),
+    "val": ("hop", "jump", "kick"),
+    "test": ("lift", "mop", "nod", "open"),
+}
+
+
+def write_store(
+    path: Path,
+    *,
+    split_classes: Mapping[str, Sequence[str]] = SPLIT_CLASSES,
+    videos: int | Mapping[str, int] = 8,
+    cube_shape: tuple[int, int, int, int] = (6, 1, 2, 2),
+    separation: float = 10.0,
+    views: Sequence[str] = ("plain",),
+    failed: Sequence[str] = (),
+    missing_shards: Sequence[int] = (),
+    compress: str = "",
+    shard_rows: int = 7,
+    seed: int = 0,
+    dataset: str = "toy",
+    flip_keeps_class: bool = True,
+    **spec: Any,
+) -> Any:
+    """A store in which class n's cubes are noise plus `separation` times the class's own direction.
+
+    videos: of each class, or by class name (8 where not named); separation 0 makes labels meaningless; view v of a
+    video is its view 0 plus v, so that tests can tell them apart. `failed` names keys.
+    """
+    from mastaf.cache.index import DONE, FAILED, VideoIndex
+    from mastaf.cache.spec import FeatureSpec
+    from mastaf.cache.store import StoreHeader, create_store
+
+    rng = np.random.Generator(np.random.Philox(key=seed))
+    counts = (
+        videos if isinstance(videos, Mapping) else dict.fromkeys(sum(map(tuple, split_classes.values()), ()), videos)
+    )
+    rows = [
+        (f"{name}/{i:03d}", name, split)
+        for split, names in split_classes.items()
+        for name in names
+        for i in range(counts.get(name, 8))
+    ]
+    keys, classes, splits = (tuple(column) for column in zip(*rows, strict=True))
+    index = VideoIndex(tuple(f"{key}.mp4" for key in keys), keys, classes, splits, ("",) * len(keys))
+    facts = {
+        "backbone": "toy",
+        "weights": "0" * 64,
+        "layer": "last",
+        "frames": 16,
+        "sampling": "even",
+        "resize": "squash",
+        "resize_size": 128,
+        "size": 112,
+        "scaler": "bilinear",
+        "scale": 1 / 255,
+        "offset": 0.0,
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+        "precision": "fp32",
+        "dtype": "float16",
+        "views": tuple(views),
+        "cube_shape": cube_shape,
+    }
+    header = StoreHeader(
+        spec=FeatureSpec(**facts | spec),
+        dataset=dataset,
+        split_scheme=dataset,
+        flip_keeps_class=flip_keeps_class,
+        shard_rows=shard_rows,
+        compress=compress,
+        batch=1,
+        threads=1,
+    )
+    store = create_store(path, header=header, index=index)
+    directions = {name: rng.standard_normal(cube_shape[0]) for name in sorted(set(classes))}  # [c] each
+    for shard in range(store.n_shards):
+        numbers = store.shard_range(shard)
+        if shard in missing_shards:
+            continue
+        noise = rng.standard_normal((len(numbers), *cube_shape))
+        means = np.stack([directions[classes[row]] for row in numbers])[:, :, None, None, None]  # [r, c, 1, 1, 1]
+        plain = noise + separation * means  # [r, c, t, h, w]
+        cubes = np.stack([plain + v for v in range(len(views))], axis=1).astype(np.float16)
+        states = [FAILED if keys[row] in failed else DONE for row in numbers]
+        reasons = {row: "made to fail" for row, state in zip(numbers, states, strict=True) if state == FAILED}
+        store.write_shard(shard, cubes, states=states, reasons=reasons, notes={}, device="cpu")
+    return store
+
+
+@pytest.fixture(scope="session")
+def make_store() -> Callable[..., Any]:
+    """`make_store(path, ...)`: see `write_store`."""
+    return write_store
+
+
+@pytest.fixture(scope="session")
+def toy_store(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A separable store that no test changes: six train, three val, four test classes of eight videos."""
+    return write_store(tmp_path_factory.mktemp("toy") / "toy.zarr")
