@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from .checks import brief, fit_fields, require_keys
 from .errors import CacheError, CorruptStoreError
-from .index import DONE, FAILED, STATE_NAMES
+from .index import DONE, FAILED, SPLITS, STATE_NAMES
 from .packing import row_bytes
 from .spec import FeatureSpec
 
@@ -54,7 +54,7 @@ class StoreHeader:
                 f"{MAX_SHARD_ROWS} rows and {MAX_SHARD_BYTES >> 20} MB a shard; lower --shard-rows"
             )
         for entry in self.coverage:
-            require_keys(entry, ("split", "class", "found", "expected"), "a coverage entry")
+            _check_coverage(require_keys(entry, ("split", "class", "found", "expected"), "a coverage entry"))
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of plain JSON values; `from_json` is its inverse. CacheError when provenance is no JSON."""
@@ -139,6 +139,15 @@ def _check_schema(schema: Any) -> None:
         raise CacheError(
             f"schema ({brief(schema)}) must be {SCHEMA}: it was made by another version of mastaf; "
             "use that version, or extract again"
+        )
+
+
+def _check_coverage(entry: dict[str, Any]) -> None:
+    counts = (entry["found"], 0 if entry["expected"] is None else entry["expected"])
+    named = entry["split"] in SPLITS and isinstance(entry["class"], str)
+    if not named or not all(isinstance(count, int) and count >= 0 for count in counts):
+        raise CacheError(
+            f"a coverage entry ({brief(entry)}) must have a split ({', '.join(SPLITS)}), a class, and counts"
         )
 
 

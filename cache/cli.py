@@ -1,0 +1,99 @@
+"""`mastaf-cache`: look into a store of cubes, check it, convert it."""
+
+from pathlib import Path
+
+import click
+
+from . import console
+
+_STORE = click.argument("path", metavar="STORE", type=click.Path(path_type=Path))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mastaf")
+def cli() -> None:
+    """Look into a store of feature cubes, check it, convert it.
+
+    \b
+    Examples:
+      mastaf-cache info cache/hmdb51_r3d.zarr
+      mastaf-cache verify cache/hmdb51_r3d.zarr
+      mastaf-cache convert cache/hmdb51_r3d.zarr cache/hmdb51_r3d.h5
+    """
+
+
+@cli.command()
+@_STORE
+@console.json_option
+def info(path: Path, json_file: Path | None) -> None:
+    """Show what is in STORE: recipe, counts, coverage per class and split, size, failures, provenance.
+
+    \b
+    Example:
+      mastaf-cache info cache/hmdb51_r3d.zarr --json info.json
+    """
+    from .describe import describe_store
+    from .info_text import info_lines
+    from .store import open_store
+
+    facts = describe_store(open_store(path))
+    for line in info_lines(facts):
+        console.say(line)
+    console.write_summary(json_file, facts)
+
+
+@cli.command()
+@_STORE
+@console.json_option
+def verify(path: Path, json_file: Path | None) -> int:
+    """Check every file, shape and checksum of STORE, and look for NaN and Inf. Exit status 1 names bad rows.
+
+    \b
+    Example:
+      mastaf-cache verify cache/hmdb51_r3d.zarr
+    """
+    from .checks import shown
+    from .store import open_store
+    from .verify import count_states, verify_store
+
+    store = open_store(path)
+    with console.Progress(len(store.index), "verify", "rows") as progress:
+        bad = verify_store(store, advance=progress.advance)
+    for row in bad:
+        console.say(f"bad: '{shown(row.key)}' (row {row.row}): {shown(row.reason)}")
+    counts = count_states(store)
+    console.say(f"{path}: {', '.join(f'{n} {state}' for state, n in counts.items())}; {len(bad)} bad")
+    facts = {"path": str(path), "rows": counts, "bad": [row.to_json() for row in bad]}
+    console.write_summary(json_file, facts)
+    return console.FINISHED_WITH_FAILURES if bad else console.DONE
+
+
+@cli.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--compress", type=click.Choice(["zstd"]), help="Compress the cubes of TARGET (.zarr only).")
+@console.json_option
+def convert(source: Path, target: Path, compress: str | None, json_file: Path | None) -> None:
+    """Copy the store SOURCE to TARGET in the format of its suffix (.zarr or .h5), bit for bit.
+
+    A store that is not finished is copied as it is, and an extraction to TARGET continues it.
+
+    \b
+    Example:
+      mastaf-cache convert cache/hmdb51_r3d.zarr cache/hmdb51_r3d.h5
+    """
+    from .convert import convert_store
+    from .describe import stored_bytes
+    from .store import open_store, writer_lock
+
+    rows = len(open_store(source).index)
+    with writer_lock(target), console.Progress(rows, "convert", "rows") as progress:
+        store = convert_store(source, target, compress=compress or "", advance=progress.advance)
+    size = stored_bytes(store)
+    console.say(f"{target}: {rows} rows, {size / 1e6:.1f} MB")
+    console.write_summary(json_file, {"source": str(source), "target": str(target), "rows": rows, "bytes": size})
+
+
+def main() -> None:
+    """Entry point of `mastaf-cache`."""
+    console.run(cli)
