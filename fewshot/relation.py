@@ -137,7 +137,7 @@ def flat_cosine(maps: RelationMaps, of_class: Tensor, of_query: Tensor) -> Tenso
 def dense_cosine(maps: RelationMaps, of_class: Tensor) -> Tensor:
     """Cosine of each query position with the class mean, [b, q, way, L]; weights [b, q or 1, way, L].
 
-    Weights of query positions would cancel, so there are none.
+    Weights of query positions would cancel, so there are none (and a weight that underflows to 0 does no harm).
     """
     towards = (of_class.unsqueeze(-2) @ maps.cross).squeeze(-2)  # [b, q, way, L]
     class_norm = inverse_norm(_class_squares(maps, of_class)).unsqueeze(-1)  # [b, q or 1, way, 1]

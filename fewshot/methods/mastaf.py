@@ -95,7 +95,7 @@ class MASTAF(Method):
         return {**shape, **own, **asdict(self.profile), "adapter": False}
 
     def forward(self, episode: Episode) -> Tensor:
-        """Logits [b, q, way]: fused logits, or the logarithm of the averaged probabilities (fusion `prob`)."""
+        """Logits [b, q, way]: fused logits, or the logarithms of probabilities (fusion `prob`)."""
         classes, queries = self._flatten(episode)
         metric, attends = self.profile.test_metric, self.variant in ("self", "full")
         maps = relate(classes, queries, query_self=attends or metric == "pool")
@@ -158,18 +158,20 @@ class MASTAF(Method):
 
     def logits(self, maps: RelationMaps, attention: Attention, metric: str) -> Tensor:
         """Fused scores [b, q, way], or [b, q, way, L] for the metric `dense`: equations (8) to (10)."""
-        alpha, sided = self.profile.alpha, (attention.class_self, attention.query_self)
-        of_class, of_query = _unsqueeze(sided[0], 1), _unsqueeze(sided[1], 2)  # [b, 1, way, L], [b, q, 1, L]
-        if self.variant == "self":
-            return self._branch(maps, of_class, of_query, metric)
-        crossed = self._branch(maps, attention.class_cross, attention.query_cross, metric)
-        if self.variant != "full" or alpha == 0:
-            return crossed
-        alone = self._branch(maps, of_class, of_query, metric)
-        if self.profile.fusion == "logit":
-            return crossed + alpha * alone
-        shares = math.log(1 / (1 + alpha)), math.log(alpha / (1 + alpha))
-        return torch.logaddexp(crossed.log_softmax(2) + shares[0], alone.log_softmax(2) + shares[1])
+        alpha, averages = self.profile.alpha, self.profile.fusion == "prob"
+        branches: list[tuple[float, Tensor]] = []  # weight and scores of each
+        if self.variant != "self":
+            branches.append((1, self._branch(maps, attention.class_cross, attention.query_cross, metric)))
+        if self.variant == "self" or (self.variant == "full" and alpha > 0):
+            of_class = _unsqueeze(attention.class_self, 1)  # [b, 1, way, L]
+            of_query = _unsqueeze(attention.query_self, 2)  # [b, q, 1, L]
+            branches.append((alpha if branches else 1, self._branch(maps, of_class, of_query, metric)))
+        if averages:
+            total = sum(weight for weight, _ in branches)
+            parts = [scores.log_softmax(2) + math.log(weight / total) for weight, scores in branches]
+            return torch.logaddexp(*parts) if len(parts) == 2 else parts[0]
+        parts = [weight * scores for weight, scores in branches]
+        return parts[0] + parts[1] if len(parts) == 2 else parts[0]
 
     def _branch(self, maps: RelationMaps, of_class: Tensor | None, of_query: Tensor | None, metric: str) -> Tensor:
         """scale * cosine of attended cubes; attention [b, q or 1, way, L] and [b, q, way or 1, L], None for none."""

@@ -24,7 +24,7 @@ def relation(own, other, o):
     """M[i, j] between position i of `own` and j of `other`, both [c, L]."""
     if o["normalize_maps"]:
         own, other = unit_columns(own), unit_columns(other)
-    return torch.stack([torch.stack([(a * b).sum() for b in other.T]) for a in own.T])
+    return torch.stack([other.T @ position for position in own.T])
 
 
 def normalise_calls(hidden, mode, params):
@@ -123,14 +123,21 @@ def scores(pair, metric):
     return [cosine(query[:, p], klass.mean(1)) for p in range(query.shape[1])]
 
 
-def fused(branches, metric, o):
-    """[q][p] of vectors over ways: log probabilities (fusion prob, full) or logits."""
+def fused(branches, metric, o, queries):
+    """For each query [way, p]: log probabilities (fusion prob) or logits."""
+    if metric == "dense" and not o["residual"]:
+        # A weight does not turn a position, but A alone may underflow to 0 and leave no direction to compare.
+        branches = {
+            name: [[(plain, klass) for _, klass in row] for plain, row in zip(queries, pairs, strict=True)]
+            for name, pairs in branches.items()
+        }
     tables = {
         name: [torch.stack([torch.stack(scores(pair, metric)) for pair in row]) * o["scale"] for row in pairs]
         for name, pairs in branches.items()
     }  # name -> [q] of [way, p]
     if len(tables) == 1:
-        return next(iter(tables.values()))
+        table = next(iter(tables.values()))
+        return [torch.softmax(row, 0).log() for row in table] if o["fusion"] == "prob" else table
     both = zip(tables["cross"], tables["self"], strict=True)
     if o["fusion"] == "logit":
         return [cross + o["alpha"] * own for cross, own in both]
@@ -147,7 +154,8 @@ def logits(support, query, params, o, training=False):
     """Logits [q, way] of one episode; support [way, shot, c, t, h, w], query [q, c, t, h, w]."""
     classes, queries = split(support, query)
     attention = run_attention(classes, queries, params, o, training)
-    return torch.stack([row[:, 0] for row in fused(represent(classes, queries, attention, o), o["test_metric"], o)])
+    table = fused(represent(classes, queries, attention, o), o["test_metric"], o, queries)
+    return torch.stack([row[:, 0] for row in table])
 
 
 def global_terms(classes, queries, attention, params, o, labels, class_ids):
@@ -171,7 +179,7 @@ def loss(support, query, labels, class_ids, params, o, training=True):
     """The training loss of one episode; labels and class_ids are lists of int."""
     classes, queries = split(support, query)
     attention = run_attention(classes, queries, params, o, training)
-    table = fused(represent(classes, queries, attention, o), o["train_metric"], o)
+    table = fused(represent(classes, queries, attention, o), o["train_metric"], o, queries)
     terms = [
         -torch.log_softmax(row[:, p], 0)[label]
         for row, label in zip(table, labels, strict=True)
