@@ -6,29 +6,13 @@ from typing import Any, Unpack
 
 from ..cache.console import say, unknown_name
 from ..cache.store import Store
+from .ablation_rows import FULL, ROW_SETS
 from .errors import FewShotError
 from .evaluate import Evaluation, evaluate_fully
 from .paired import paired_difference
 from .plan import TrainSettings
 from .table import AblationRow, write_tables
 from .train import train
-
-FULL = "full"
-# Name of a row -> the keywords of MASTAF that make it.
-FUSION: dict[str, dict[str, Any]] = {
-    "neighbor": {"variant": "neighbor"},
-    "self": {"variant": "self"},
-    "cross": {"variant": "cross"},
-    FULL: {},
-}
-PARTS: dict[str, dict[str, Any]] = {
-    FULL: {},
-    "no-meta-learner": {"meta_learner": False},
-    "no-residual": {"residual": False},
-    "lambda-0": {"global_weight": 0.0},
-}
-# `fusion` is Table 3 of the paper, `parts` its appendix.
-ROW_SETS = {"fusion": FUSION, "parts": PARTS, "all": FUSION | PARTS}
 
 
 def ablate(store: Store, **settings: Any) -> list[dict[str, Any]]:
@@ -74,8 +58,9 @@ def ablate_fully(
             if progress:
                 say(f"{name}, {shot}-shot:")
             run = folder / _run_folder(name, {**given, **settings}, shot=shot, select=select)
-            trained: TrainSettings = {**settings, "method_keywords": {**given, **keywords}, "select": select}
-            train(store, out=run, shot=shot, device=device, progress=progress, **trained)
+            trained: TrainSettings = {**settings, "shot": shot, "select": select}
+            trained["method_keywords"] = {**given, **keywords}
+            train(store, out=run, device=device, progress=progress, **trained)
             scored[name] = evaluate_fully(
                 store,
                 run,

@@ -76,12 +76,12 @@ def read_train_summary(folder: Path) -> TrainSummary | None:
         return None
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-        found = {f.name: value[f.name] for f in fields(TrainSummary)}
+        found: dict[str, Any] = {f.name: value[f.name] for f in fields(TrainSummary)} | {"out": folder}
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise FewShotError(f"{path} is not the summary of a run ({error}); train again with another --out") from None
     if found["weights"] not in (BEST_FILE, LAST_FILE):
         raise FewShotError(f"{path}: weights ({found['weights']!r}) must be {BEST_FILE} or {LAST_FILE}")
-    return TrainSummary(**found | {"out": folder})
+    return TrainSummary(**found)
 
 
 def build_method(name: str, keywords: Mapping[str, Any], *, spec: FeatureSpec, n_train_classes: int) -> Method:

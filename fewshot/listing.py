@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ..cache.store import Store
 from .bank import FeatureBank
 from .episode import EpisodeRows
-from .episode_list import digest_of, read_episode_list
+from .episode_list import digest_of, read_episode_list, write_episode_list
 from .errors import FewShotError
 from .sampler import EpisodeSampler
 
@@ -60,3 +62,31 @@ def _query_mode(rows: EpisodeRows) -> tuple[str, int]:
         return "single", 1
     counts = np.stack([(rows.labels == n).sum(axis=1) for n in range(way)])  # [way, b]
     return ("per_class", q // way) if (counts * way == q).all() else ("listed", q)
+
+
+def write_listing(
+    store: Store,
+    *,
+    out: Path,
+    split: str,
+    episodes: int,
+    way: int,
+    shot: int,
+    list_seed: int = 0,
+    query_mode: str = "single",
+    queries: int = 1,
+    allow_partial: bool = False,
+) -> dict[str, Any]:
+    """Write the list of these episodes to `out`; what the file's first line says, with its sha256."""
+    bank = FeatureBank(store, split, allow_partial=allow_partial)
+    drawn = {"way": way, "shot": shot, "query_mode": query_mode, "queries": queries}
+    listing = draw_listing(bank, episodes=episodes, list_seed=list_seed, **drawn)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    facts = {
+        "split": split,
+        "split_scheme": store.header.split_scheme,
+        "query_mode": query_mode,
+        "list_seed": list_seed,
+    }
+    sha256 = write_episode_list(out, listing.rows, bank.keys, **facts)
+    return {"path": str(out), "sha256": sha256, "episodes": episodes, **drawn, **facts}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..cache.atomic import write_json
+from ..cache.checks import parse_json
 from ..cache.errors import CacheError
 from ..cache.spec import FeatureSpec
 from .errors import FewShotError
@@ -67,6 +68,8 @@ class RunConfig:
             value = getattr(self, name)
             if not isinstance(value, types) or isinstance(value, bool):
                 raise FewShotError(f"run settings: {name} ({value!r}) must be {' or '.join(t.__name__ for t in types)}")
+        if not all(isinstance(name, str) for name in self.train_classes):
+            raise FewShotError("run settings: train_classes must be names")
         if self.schema != CONFIG_SCHEMA:
             raise FewShotError(
                 f"run settings: schema ({self.schema}) must be {CONFIG_SCHEMA}; use the mastaf it is from"
@@ -84,9 +87,10 @@ class RunConfig:
         wrong = sorted(known ^ set(value)) if isinstance(value, dict) else ["everything"]
         if wrong:
             raise FewShotError(f"{source} holds no run settings: missing or unknown fields ({', '.join(wrong)})")
-        listed = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items() if k != "recipe"}
+        listed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items() if k != "recipe"}
         try:
-            return cls(**listed | {"spec": FeatureSpec.from_json(value["spec"])})
+            listed["spec"] = FeatureSpec.from_json(value["spec"])
+            return cls(**listed)
         except (CacheError, FewShotError, TypeError) as error:
             raise FewShotError(f"{source}: {error}") from None
 
@@ -115,9 +119,9 @@ def read_config(folder: Path) -> RunConfig:
     if not path.is_file():
         raise FewShotError(f"{folder} is not a run (it has no {CONFIG_FILE}); give the folder that train wrote")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise FewShotError(f"{path} is not JSON: {error}") from None
+        value = parse_json(path.read_bytes(), str(path))
+    except CacheError as error:
+        raise FewShotError(str(error)) from None
     return RunConfig.from_json(value, path)
 
 

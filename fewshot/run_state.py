@@ -19,8 +19,11 @@ METRICS_FILE = "metrics.jsonl"
 
 @dataclass(kw_only=True)
 class RunProgress:
-    """Counters of a run. episodes: trained so far; loss_sum, loss_count: updates since the last metrics line;
-    best_accuracy, best_ci95, best_episodes: of the best validation; stale: validations since; seconds: spent training."""
+    """Counters of a run.
+
+    episodes: trained so far; loss_sum, loss_count: updates since the last metrics line; best_accuracy, best_ci95,
+    best_episodes: of the best validation (-1 before the first); stale: validations since; seconds: spent training.
+    """
 
     episodes: int = 0
     loss_sum: float = 0.0

@@ -16,7 +16,7 @@ _CHUNK_EPISODES = 512
 
 
 def chunk_size(cube_shape: tuple[int, int, int, int], videos: int) -> int:
-    """Episodes a chunk, for `videos` cubes (c, t, h, w) an episode; it depends on nothing else, so bits do not either."""
+    """Episodes a chunk, for `videos` cubes (c, t, h, w) an episode; bits depend on it, so it depends on no machine."""
     return max(1, min(_CHUNK_EPISODES, _CHUNK_BYTES // (4 * int(np.prod(cube_shape)) * videos)))
 
 

@@ -167,11 +167,11 @@ class Trainer:
 def make_optimiser(method: Method, config: RunConfig) -> torch.optim.Optimizer:
     """The optimiser of a run's settings. Raises FewShotError for one that does not exist."""
     parameters = [p for p in method.parameters() if p.requires_grad]
-    settings = {"lr": config.lr, "weight_decay": config.weight_decay}
+    lr, decay = config.lr, config.weight_decay
     if config.optimiser == "sgd":
-        return torch.optim.SGD(parameters, momentum=config.momentum, **settings)
+        return torch.optim.SGD(parameters, lr=lr, momentum=config.momentum, weight_decay=decay)
     if config.optimiser == "adam":
-        return torch.optim.Adam(parameters, **settings)
+        return torch.optim.Adam(parameters, lr=lr, weight_decay=decay)
     raise FewShotError(f"optimiser ({config.optimiser}) must be sgd or adam")
 
 

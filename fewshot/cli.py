@@ -1,0 +1,202 @@
+"""`mastaf-fewshot`: train, evaluate and ablate few-shot heads on a store of cubes."""
+
+import resource
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..cache import console
+from . import cli_options as options
+
+if TYPE_CHECKING:
+    from .checkpoint import TrainSummary
+    from .evaluate import Evaluation
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mastaf")
+def cli() -> None:
+    """Train, evaluate and ablate few-shot heads on a store of feature cubes.
+
+    \b
+    Examples:
+      mastaf-fewshot train --features cache/hmdb51_r3d.zarr
+      mastaf-fewshot evaluate --features cache/hmdb51_r3d.zarr --checkpoint runs/hmdb51_r3d_mastaf_5way_1shot_seed0
+      mastaf-fewshot ablate --features cache/hmdb51_r3d.zarr --shot 1,5
+    """
+
+
+@cli.command()
+@options.STORE
+@options.METHOD
+@options.SWITCHES
+@options.PARTS
+@click.option("--way", type=click.IntRange(2), default=5, show_default=True, help="Classes an episode.")
+@click.option("--shot", type=click.IntRange(1), default=1, show_default=True, help="Examples of each class.")
+@options.QUERIES
+@options.TRAINING
+@options.path_option("--out", metavar="DIR", help="Folder of the run  [default: runs/NAME].")
+@console.json_option
+def train(features: Path, json_file: Path | None, **given: Any) -> None:
+    """Train a head on episodes of the train classes, keeping the weights that are best on val.
+
+    The folder holds config.json, metrics.jsonl and the weights as safetensors. Stopped at any moment, the same
+    command continues, to the same weights.
+
+    \b
+    Examples:
+      mastaf-fewshot train --features cache/hmdb51_r3d.zarr
+      mastaf-fewshot train --features cache/toy.zarr --way 3 --shot 5 --train-episodes 2000 --out runs/toy
+      mastaf-fewshot train --features cache/toy.zarr --preset paper --lambda 1 --patience 5
+    """
+    keywords = options.method_keywords(given)
+    from ..cache.store import open_store
+    from .train import train as run
+
+    summary = run(open_store(features), method_keywords=keywords, **options.given(given))
+    for line in _train_lines(summary, features):
+        console.say(line)
+    console.write_summary(json_file, summary.to_json())
+
+
+@cli.command()
+@options.STORE
+@options.path_option("--checkpoint", metavar="RUN", help="Folder that train wrote, or one of its weights files.")
+@options.METHOD
+@click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
+@click.option("--episodes", type=click.IntRange(2), metavar="N", help="Episodes to score  [default: 10000].")
+@options.LIST
+@options.path_option("--episode-list", metavar="FILE", help="Score the episodes of this file instead.")
+@click.option("--way", type=click.IntRange(2), help="Classes an episode  [default: the run's].")
+@click.option("--shot", type=click.IntRange(1), help="Examples of each class  [default: the run's].")
+@options.QUERIES
+@options.path_option("--out", metavar="DIR", help="The record goes to DIR/results  [default: the run's folder].")
+@console.json_option
+def evaluate(features: Path, checkpoint: Path | None, json_file: Path | None, **given: Any) -> None:
+    """Score a trained head, or one without parameters, on episodes of classes it has never seen.
+
+    Writes the result record (JSON) and the predictions it was computed from (npz).
+
+    \b
+    Examples:
+      mastaf-fewshot evaluate --features cache/hmdb51_r3d.zarr --checkpoint runs/NAME
+      mastaf-fewshot evaluate --features cache/hmdb51_r3d.zarr --checkpoint runs/NAME --shot 5 --split val
+      mastaf-fewshot evaluate --features cache/hmdb51_r3d.zarr --variant neighbor --shot 5
+    """
+    keywords = options.method_keywords(given)
+    if checkpoint is None and not keywords and given["method"] is None:
+        raise click.UsageError("give --checkpoint RUN, or a head without parameters (--variant neighbor)")
+    from ..cache.store import open_store
+    from .evaluate import evaluate_fully
+
+    found = evaluate_fully(open_store(features), checkpoint, method_keywords=keywords, **options.given(given))
+    for line in _score_lines(found):
+        console.say(line)
+    per_class = {name: accuracy for name, (accuracy, _) in found.per_class.items()}
+    console.write_summary(json_file, {**found.record, "per_class": per_class, "path": str(found.path)})
+
+
+@cli.command()
+@options.STORE
+@click.option(
+    "--rows",
+    type=click.Choice(["fusion", "parts", "all"]),
+    default="fusion",
+    show_default=True,
+    help="fusion: Neighbor, Self, Cross, full; parts: full, no meta-learner, no residual, lambda 0.",
+)
+@options.SWITCHES
+@click.option("--way", type=click.IntRange(2), default=5, show_default=True, help="Classes an episode.")
+@click.option("--shot", "shots", default="1", show_default=True, callback=options.shots, help="Such as 1 or 1,5.")
+@options.QUERIES
+@options.TRAINING
+@click.option("--split", type=click.Choice(["val", "test"]), default="test", show_default=True)
+@click.option("--episodes", type=click.IntRange(2), metavar="N", help="Episodes to score  [default: 10000].")
+@options.LIST
+@options.path_option("--out", metavar="DIR", help="Folder of table and runs  [default: runs/ablate_STORE].")
+@console.json_option
+def ablate(features: Path, json_file: Path | None, **given: Any) -> None:
+    """Train variants of MASTAF on the same episodes, and compare them on the same test episodes.
+
+    The paper's Table 3 (fusion) and its appendix (parts). With --split val nothing is selected.
+
+    \b
+    Examples:
+      mastaf-fewshot ablate --features cache/hmdb51_r3d.zarr
+      mastaf-fewshot ablate --features cache/hmdb51_r3d.zarr --rows all --shot 1,5 --split val
+    """
+    keywords = options.method_keywords(given)
+    from ..cache.store import open_store
+    from .ablate import ablate_fully
+    from .table import summary_of, text_table
+
+    rows = ablate_fully(open_store(features), method_keywords=keywords, **options.given(given))
+    console.say("\n" + text_table(rows))
+    console.say(f"\ntable, records and predictions: {rows[0].path.parent.parent.parent}")
+    console.write_summary(json_file, summary_of(rows))
+
+
+@cli.command()
+@options.path_option("--features", metavar="STORE", required=True, help="Store of cubes made by mastaf-extract.")
+@click.option("--allow-partial", is_flag=True, help="Use what an unfinished extraction has.")
+@click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
+@click.option("-n", "--episodes", type=click.IntRange(2), metavar="N", default=10_000, show_default=True)
+@options.LIST
+@click.option("--way", type=click.IntRange(2), default=5, show_default=True, help="Classes an episode.")
+@click.option("--shot", type=click.IntRange(1), default=1, show_default=True, help="Examples of each class.")
+@options.QUERIES
+@options.path_option("--out", metavar="FILE", required=True, help="The list: text, one episode a line.")
+@console.json_option
+def episodes(features: Path, json_file: Path | None, **given: Any) -> None:
+    """Write a list of episodes as video keys, which any store of these videos can score.
+
+    \b
+    Example:
+      mastaf-fewshot episodes --features cache/hmdb51_r3d.zarr --split test -n 10000 --shot 5 --out hmdb51_5shot.txt
+    """
+    from ..cache.store import open_store
+    from .listing import write_listing
+
+    written = write_listing(open_store(features), **options.given(given))
+    console.say(f"{given['out']}: {written['episodes']} episodes, sha256 {written['sha256']}")
+    console.write_summary(json_file, written)
+
+
+def main() -> None:
+    """Entry point of `mastaf-fewshot`."""
+    with suppress(ValueError, OSError):
+        # Memory maps of a store's shards hold descriptors, and the usual soft limit is low.
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = 1 << 16 if hard == resource.RLIM_INFINITY else min(hard, 1 << 16)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    console.run(cli)
+
+
+def _train_lines(summary: "TrainSummary", features: Path) -> list[str]:
+    trained = f"trained on {summary.episodes} episodes in {summary.seconds:.1f} s"
+    lines = [trained if summary.trained else "nothing to train"]
+    if summary.val_accuracy is not None and summary.val_ci95 is not None:
+        best = f"{100 * summary.val_accuracy:.1f} +- {100 * summary.val_ci95:.1f} %"
+        lines.append(f"best on val: {best} after {summary.weights_episodes} episodes")
+    lines.append(f"weights: {summary.out / summary.weights} (selected on: {summary.selected_on})")
+    lines.append(f"next: mastaf-fewshot evaluate --features {features} --checkpoint {summary.out}")
+    return lines
+
+
+def _score_lines(found: "Evaluation") -> list[str]:
+    from .table import interval, percent
+
+    record = found.record
+    head = f"{record['method']} {record['variant'] or ''}".strip() + (" + adapter" if record["adapter"] else "")
+    rows = [[name, f"{100 * accuracy:.1f}", str(count)] for name, (accuracy, count) in found.per_class.items()]
+    left_out = [f"{record['coverage'][state]} {state}" for state in ("failed", "missing") if record["coverage"][state]]
+    return [
+        f"{head}, {record['way']}-way {record['shot']}-shot on {record['split']}, {record['episodes']} episodes, "
+        f"selected on: {record['selected_on']}" + (f"; videos left out: {', '.join(left_out)}" if left_out else ""),
+        f"accuracy {percent(record['accuracy'], record['ci95'])} % (95 % interval over episodes; clustered by class "
+        f"and video {interval(*record['ci95_clustered'])})",
+        console.table(rows, ["class", "accuracy %", "queries"]),
+        f"record: {found.path}",
+    ]

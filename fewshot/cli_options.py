@@ -1,0 +1,129 @@
+"""Options that several commands of `mastaf-fewshot` share, and what they mean to the functions behind them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .methods import METHODS
+
+Command = Callable[..., Any]
+
+# Names of the method's own keywords on the command line -> its keyword and what a flag means.
+_KEYWORDS: dict[str, tuple[str, Any]] = {
+    "preset": ("preset", None),
+    "variant": ("variant", None),
+    "no_meta_learner": ("meta_learner", False),
+    "no_residual": ("residual", False),
+    "adapter": ("adapter", True),
+    "global_weight": ("global_weight", None),
+}
+
+
+def several(*options: Command) -> Command:
+    """The options as one decorator, shown in this order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def path_option(*names: str, **settings: Any) -> Command:
+    """An option that takes a path."""
+    return click.option(*names, type=click.Path(path_type=Path), **settings)
+
+
+def shots(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    """`1,5` -> (1, 5)."""
+    try:
+        numbers = tuple(int(part) for part in value.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < 1 or len(set(numbers)) < len(numbers):
+        raise click.BadParameter(f"'{value}' must be different positive numbers separated by commas, such as 1,5")
+    return numbers
+
+
+STORE = several(
+    path_option("--features", metavar="STORE", required=True, help="Store of cubes made by mastaf-extract."),
+    click.option("--allow-partial", is_flag=True, help="Use what an unfinished extraction has."),
+    click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto."),
+)
+METHOD = several(
+    click.option("--method", metavar="NAME", help=f"{', '.join(METHODS)}  [default: mastaf]."),
+    click.option("--variant", metavar="NAME", help="full, self, cross or neighbor  [default: full]."),
+)
+SWITCHES = several(
+    click.option("--preset", metavar="NAME", help="code (as published) or paper (the equations)  [default: code]."),
+    click.option("--adapter", is_flag=True, help="Train an adapter in front (another kind of features)."),
+    click.option(
+        "--lambda",
+        "global_weight",
+        type=click.FloatRange(0),
+        metavar="X",
+        help="Weight of the global loss  [default: 2].",
+    ),
+)
+PARTS = several(
+    click.option("--no-meta-learner", is_flag=True, help="Give every position equal weight."),
+    click.option("--no-residual", is_flag=True, help="Re-weight positions by the attention alone."),
+)
+QUERIES = several(
+    click.option(
+        "--query-mode",
+        type=click.Choice(["single", "per_class"]),
+        help="One query an episode, or --queries of each class  [default: the method's, single].",
+    ),
+    click.option("--queries", type=click.IntRange(1), help="Queries of each class with --query-mode per_class."),
+)
+TRAINING = several(
+    click.option(
+        "--train-episodes",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Training episodes  [default: as published, 4000].",
+    ),
+    click.option(
+        "--batch", type=click.IntRange(1), metavar="B", help="Episodes an update  [default: as published, 32]."
+    ),
+    click.option("--lr", type=click.FloatRange(0, min_open=True), help="Learning rate  [default: the method's, 0.01]."),
+    click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of training."),
+    click.option(
+        "--val-episodes", type=click.IntRange(2), metavar="N", help="Val episodes to select by  [default: 1000]."
+    ),
+    click.option(
+        "--val-every", type=click.IntRange(1), metavar="N", help="Validate every N episodes  [default: a 20th]."
+    ),
+    click.option(
+        "--patience", type=click.IntRange(1), metavar="N", help="Stop after N validations without a better one."
+    ),
+)
+LIST = several(
+    click.option("--list-seed", type=click.IntRange(0, 2**63 - 1), help="Seed of the list of episodes  [default: 0]."),
+)
+
+
+def method_keywords(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the method's own options out of `options`: keywords of `build`, those that were given alone.
+
+    Raises click.UsageError for options that contradict each other.
+    """
+    found = {}
+    for option, (keyword, meaning) in _KEYWORDS.items():
+        value = options.pop(option, None)
+        if value is not None and value is not False:
+            found[keyword] = value if meaning is None else meaning
+    if found.get("variant") == "neighbor" and ("meta_learner" in found or "residual" in found):
+        raise click.UsageError(
+            "--variant neighbor has no attention, so --no-meta-learner and --no-residual change nothing; leave them out"
+        )
+    return found
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that have a value."""
+    return {name: value for name, value in options.items() if value is not None}
