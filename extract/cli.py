@@ -1,0 +1,207 @@
+"""The command `mastaf-extract`: stage one, from videos to a store of feature cubes."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..cache import console
+from .backbones import BACKBONES
+from .coverage import coverage_lines
+from .datasets import DATASETS, find_dataset
+from .errors import ExtractError
+
+if TYPE_CHECKING:
+    from .summary import ExtractSummary
+    from .videos import VideoSet
+
+SHOWN_FAILURES = 10
+
+
+def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--backbone", metavar="NAME", required=True, help=f"{', '.join(BACKBONES)}.")
+@click.option("--dataset", metavar="NAME", required=True, help=f"{', '.join(DATASETS)}, or FILE.csv.")
+@click.option(
+    "--root",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder of the videos  [default: $MASTAF_DATA/<dataset>, else data/<dataset>].",
+)
+@click.option(
+    "--split-files",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder of the published {train,val,test}list*.txt.",
+)
+@click.option("--weights", metavar="FILE|hub|random", help="Weights of the backbone  [default: its own].")
+@click.option(
+    "--out",
+    metavar="STORE",
+    type=click.Path(path_type=Path),
+    help="A .zarr or .h5 store  [default: cache/<dataset>_<backbone>.zarr].",
+)
+@click.option("--frames", type=click.IntRange(1), help="Frames a clip  [default: the backbone's].")
+@click.option("--size", type=click.IntRange(1), help="Side of a clip in pixels  [default: the backbone's].")
+@click.option(
+    "--resize",
+    type=click.Choice(["squash", "short"]),
+    default="squash",
+    show_default=True,
+    help="squash: to a square; short: keep the aspect ratio.",
+)
+@click.option(
+    "--views",
+    metavar="LIST",
+    default="plain",
+    show_default=True,
+    callback=_names,
+    help="plain, or plain,flip: also the mirrored video.",
+)
+@click.option(
+    "--sampling",
+    metavar="RULE",
+    default="even",
+    show_default=True,
+    help="Frames: even; as controls, middle (one frame repeated) or shuffled.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="auto: bf16 where it is fast.",
+)
+@click.option("--devices", metavar="DEVICE", default="auto", show_default=True, help="auto, cpu or cuda:N.")
+@click.option("--workers", type=click.IntRange(1), help="Decoding threads  [default: one a core].")
+@click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Clips a forward pass.")
+@click.option(
+    "--limit", type=click.IntRange(1), metavar="N", help="Only N videos, spread over splits and classes; needs --out."
+)
+@click.option("--shard-rows", type=click.IntRange(1), help="Videos a shard  [default: 64, or 64 MB].")
+@click.option("--compress", type=click.Choice(["zstd"]), help="Compress shards (then they cannot be memory-mapped).")
+@click.option("--retry-failed", is_flag=True, help="Also try the videos that failed before.")
+@click.option("--allow-flip", is_flag=True, help="Allow the view flip where left and right are labels.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Seed of a folder's class split and of random weights.",
+)
+@console.json_option
+@click.version_option(package_name="mastaf")
+def command(json_file: Path | None, **options: Any) -> int:
+    """Turn each video of a data set into a feature cube, once, and keep the cubes in a store.
+
+    A run that was stopped continues where it was with the same command. A video that cannot be decoded is a failed
+    row with its reason, and does not stop the others. ROOT of the data set `folder` is {train,val,test}/CLASS/VIDEO
+    or CLASS/VIDEO; a video is a file in any container that ffmpeg reads, or a folder of frames. A CSV file has the
+    columns path, class and, optionally, split.
+
+    \b
+    Examples:
+      mastaf-extract --backbone r3d-tiny --dataset motion
+      mastaf-extract --backbone r3d --weights r3d50_KMS_200ep.pth --dataset hmdb51 --root /data/hmdb51
+      mastaf-extract --backbone r3d-tiny --dataset folder --root my_videos --out runs/mine.zarr
+      mastaf-extract --backbone r3d --weights random --dataset folder --root my_videos --limit 4 --out /tmp/try.h5
+
+    Exit status: 0 done, 1 done but some videos failed, 2 wrong input, 75 stopped by the machine (run again to
+    continue), 130 interrupted.
+    """
+    report = run_command(**options)
+    console.write_summary(json_file, report)
+    return console.FINISHED_WITH_FAILURES if report["failed"] else console.DONE
+
+
+def run_command(
+    *,
+    backbone: str,
+    dataset: str,
+    root: Path | None,
+    split_files: Path | None,
+    out: Path | None,
+    weights: str | None,
+    frames: int | None,
+    size: int | None,
+    resize: str,
+    devices: str,
+    compress: str | None,
+    seed: int,
+    **options: Any,
+) -> dict[str, Any]:
+    """What the command does; returns what `--json` holds. Other options are those of `run.extract`."""
+    if backbone not in BACKBONES:
+        raise ExtractError(console.unknown_name("backbone", backbone, BACKBONES))
+    if options["limit"] is not None and out is None:
+        raise click.UsageError("--limit needs --out, so that an unfinished store is not taken for the data set's")
+    out = out or default_out(dataset, backbone)
+    videos = find_dataset(dataset, root=root, split_files=split_files, seed=seed)
+    _say_what_was_found(videos)
+
+    from .backbones.registry import load_backbone
+    from .run import extract
+
+    network = load_backbone(backbone, weights=weights, frames=frames, size=size, resize=resize, seed=seed)
+    shape = " x ".join(map(str, network.cube_shape))
+    console.say(f"store: {out} (cubes of {shape} by {backbone}, weights: {network.weights_source})")
+    line = shlex.join(["mastaf-extract", *sys.argv[1:]])
+    summary = extract(videos, network, out=out, device=devices, compress=compress or "", command=line, **options)
+    _say_what_was_done(summary, out, videos, limited=options["limit"] is not None)
+    about = {"store": str(out), "dataset": videos.name, "split_scheme": videos.split_scheme}
+    return summary.to_json() | about | {"coverage": list(videos.coverage), "ignored": videos.ignored}
+
+
+def default_out(dataset: str, backbone: str) -> Path:
+    """cache/<dataset>_<backbone>.zarr; a CSV file goes by its name without folder and suffix."""
+    name = dataset if dataset in DATASETS else re.sub(r"[^\w.-]+", "-", Path(dataset).stem)
+    return Path("cache") / f"{name}_{backbone}.zarr"
+
+
+def _say_what_was_found(videos: "VideoSet") -> None:
+    for line in coverage_lines(videos.split_scheme, videos.coverage):
+        console.say(line)
+    for note in videos.notes:
+        console.say(note)
+    if videos.ignored.get("stray files"):
+        console.say(f"ignored {videos.ignored['stray files']} stray files")
+
+
+def _say_what_was_done(summary: "ExtractSummary", out: Path, videos: "VideoSet", *, limited: bool) -> None:
+    seconds = summary.seconds
+    console.say(
+        f"done: {summary.done} videos extracted, {summary.skipped} were there, {summary.failed} failed, "
+        f"{summary.missing} missing; {seconds['total']:.1f} s, {summary.videos_per_second:.1f} videos/s"
+    )
+    if summary.done:
+        console.say(
+            f"bound by {summary.bound}: waited {seconds['wait']:.1f} s for decoders ({seconds['decode']:.1f} s of "
+            f"decoding), forward {seconds['forward']:.1f} s, write {seconds['write']:.1f} s"
+        )
+    for failure in summary.failures[:SHOWN_FAILURES]:
+        console.say(f"failed: {failure['key']}: {failure['reason']}")
+    if summary.failed > SHOWN_FAILURES:
+        console.say(f"... and {summary.failed - SHOWN_FAILURES} more: mastaf-cache info {out}")
+    if summary.failed:
+        console.say("once the files are mended, the same command with --retry-failed does those alone")
+    if summary.missing and limited:
+        console.say("the same command without --limit does the missing ones")
+    console.say(f"next: {_next_command(out, videos)}")
+
+
+def _next_command(out: Path, videos: "VideoSet") -> str:
+    store = shlex.quote(str(out))
+    return (
+        f"mastaf-fewshot train --features {store}" if "train" in videos.index.splits else f"mastaf-cache info {store}"
+    )
+
+
+def main() -> None:
+    """Entry point of `mastaf-extract`."""
+    console.run(command)

@@ -1,0 +1,58 @@
+"""Making the store of a run, or opening the one that an earlier run left, if it is of the same cubes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..cache.index import VideoIndex
+from ..cache.record import StoreHeader
+from ..cache.store import Store, create_store, open_store
+from .errors import ExtractError
+from .scan import some
+
+
+def open_or_create(path: Path, *, header: StoreHeader, index: VideoIndex) -> Store:
+    """The store at `path`, made if there is none. The caller holds its `writer_lock`.
+
+    An existing one keeps its own batch, threads, shard rows and compression. SpecMismatchError or ExtractError,
+    naming what differs, when it is of other cubes or other videos.
+    """
+    if not path.exists():
+        return create_store(path, header=header, index=index)
+    store = open_store(path)
+    store.spec.require_equal(header.spec, here=f"store {path}", there="this run")
+    _require_same_videos(store, header, index)
+    return store
+
+
+def require_same_device(store: Store, device: str) -> None:
+    """ExtractError when shards of the store were computed on another kind of device: their last bits would differ."""
+    for record in store.records():
+        if record.device.split()[0] != device.split()[0]:
+            raise ExtractError(
+                f"{store.path} was computed on {record.device}, and this run is on {device}, whose cubes differ in "
+                "their last bits; pass the same --devices, or another --out"
+            )
+
+
+def _require_same_videos(store: Store, header: StoreHeader, index: VideoIndex) -> None:
+    remedy = "pass another --out, or bring the data set back to what it was"
+    if store.header.split_scheme != header.split_scheme:
+        raise ExtractError(
+            f"{store.path} follows the split {store.header.split_scheme}, and this run {header.split_scheme}; {remedy}"
+        )
+    if store.index.keys != index.keys:
+        raise ExtractError(
+            f"{store.path} was made of other videos: {_differing(store.index.keys, index.keys)}; {remedy}"
+        )
+    for what in ("classes", "splits"):
+        for key, old, new in zip(index.keys, getattr(store.index, what), getattr(index, what), strict=True):
+            if old != new:
+                raise ExtractError(f"'{key}' is '{old}' in {store.path}, but '{new}' in this run ({what}); {remedy}")
+
+
+def _differing(old: Sequence[str], new: Sequence[str]) -> str:
+    had, has = set(old), set(new)
+    added = [key for key in new if key not in had]
+    gone = [key for key in old if key not in has]
+    parts = [f"{len(keys)} {what} ({some(keys, 3)})" for what, keys in (("are new", added), ("are gone", gone)) if keys]
+    return ", ".join(parts) or "they stand in another order"

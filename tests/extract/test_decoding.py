@@ -1,0 +1,100 @@
+"""Decoding in threads: order, bounds, failures, early ends."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mastaf.extract.decode")
+from mastaf.extract.decode import Clip
+from mastaf.extract.decoding import decode_in_order
+from mastaf.extract.errors import VideoError
+
+
+def clip(row):
+    return Clip(np.full((1, 1, 1, 3), row % 256, np.uint8), "")
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_clips_come_in_order_whatever_takes_long(workers):
+    def load(row):
+        time.sleep(0.02 if row % 3 == 0 else 0)
+        return clip(row)
+
+    rows = [7, 3, 9, 0, 1, 2, 8, 4]
+    found = list(decode_in_order(rows, load, workers=workers, in_flight=4))
+    assert [d.row for d in found] == rows
+    assert [int(d.clip.pixels[0, 0, 0, 0]) for d in found if d.clip] == rows
+
+
+@pytest.mark.parametrize(("workers", "in_flight"), [(1, 1), (3, 1), (3, 4), (8, 2)])
+def test_no_more_clips_are_decoded_than_may_be_in_flight(workers, in_flight):
+    begun, lock = [], threading.Lock()
+
+    def load(row):
+        with lock:
+            begun.append(row)
+        return clip(row)
+
+    most = 0
+    with_taken = decode_in_order(range(30), load, workers=workers, in_flight=in_flight)
+    for taken, _ in enumerate(with_taken, start=1):
+        time.sleep(0.002)  # the consumer is the slow one
+        with lock:
+            most = max(most, len(begun) - taken)
+    assert len(begun) == 30
+    assert most <= in_flight
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_video_error_is_a_reason_and_another_error_is_the_end(workers):
+    def load(row):
+        if row == 1:
+            raise VideoError("moov atom\n not found" + "x" * 5000)
+        if row == 3:
+            raise RuntimeError("a fault")
+        return clip(row)
+
+    found = []
+    with pytest.raises(RuntimeError, match="a fault"):
+        for decoded in decode_in_order(range(20), load, workers=workers, in_flight=2):
+            found.append(decoded)
+    assert [d.clip is None for d in found] == [False, True, False][: len(found)]
+    if len(found) > 1:
+        assert found[1].reason.startswith("moov atom not found")
+        assert len(found[1].reason) < 500
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_closing_early_starts_nothing_more_and_does_not_hang(workers):
+    begun = []
+
+    def load(row):
+        begun.append(row)
+        return clip(row)
+
+    clips = decode_in_order(range(1000), load, workers=workers, in_flight=3)
+    next(clips)
+    clips.close()
+    time.sleep(0.05)
+    count = len(begun)
+    assert count <= 1 + 3
+    time.sleep(0.05)
+    assert len(begun) == count
+
+
+def test_an_interrupt_while_waiting_ends_at_once():
+    release = threading.Event()
+
+    def load(row):
+        if row == 0:
+            release.wait(5)
+            raise KeyboardInterrupt
+        return clip(row)
+
+    threading.Timer(0.05, release.set).start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(decode_in_order(range(100), load, workers=3, in_flight=2))
+    assert time.monotonic() - start < 3
