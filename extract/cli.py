@@ -4,21 +4,16 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ..cache import console
 from .backbones import BACKBONES
-from .coverage import coverage_lines
 from .datasets import DATASETS, find_dataset
 from .errors import ExtractError
-
-if TYPE_CHECKING:
-    from .summary import ExtractSummary
-    from .videos import VideoSet
-
-SHOWN_FAILURES = 10
+from .report import say_what_was_done, say_what_was_found
+from .sampling import SAMPLING_RULES
 
 
 def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -66,10 +61,10 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 )
 @click.option(
     "--sampling",
-    metavar="RULE",
+    type=click.Choice(SAMPLING_RULES),
     default="even",
     show_default=True,
-    help="Frames: even; as controls, middle (one frame repeated) or shuffled.",
+    help="Which frames; middle (one frame, repeated) and shuffled are controls.",
 )
 @click.option(
     "--precision",
@@ -143,7 +138,7 @@ def run_command(
         raise click.UsageError("--limit needs --out, so that an unfinished store is not taken for the data set's")
     out = out or default_out(dataset, backbone)
     videos = find_dataset(dataset, root=root, split_files=split_files, seed=seed)
-    _say_what_was_found(videos)
+    say_what_was_found(videos)
 
     from .backbones.registry import load_backbone
     from .run import extract
@@ -153,7 +148,7 @@ def run_command(
     console.say(f"store: {out} (cubes of {shape} by {backbone}, weights: {network.weights_source})")
     line = shlex.join(["mastaf-extract", *sys.argv[1:]])
     summary = extract(videos, network, out=out, device=devices, compress=compress or "", command=line, **options)
-    _say_what_was_done(summary, out, videos, limited=options["limit"] is not None)
+    say_what_was_done(summary, out, videos, limited=options["limit"] is not None)
     about = {"store": str(out), "dataset": videos.name, "split_scheme": videos.split_scheme}
     return summary.to_json() | about | {"coverage": list(videos.coverage), "ignored": videos.ignored}
 
@@ -162,44 +157,6 @@ def default_out(dataset: str, backbone: str) -> Path:
     """cache/<dataset>_<backbone>.zarr; a CSV file goes by its name without folder and suffix."""
     name = dataset if dataset in DATASETS else re.sub(r"[^\w.-]+", "-", Path(dataset).stem)
     return Path("cache") / f"{name}_{backbone}.zarr"
-
-
-def _say_what_was_found(videos: "VideoSet") -> None:
-    for line in coverage_lines(videos.split_scheme, videos.coverage):
-        console.say(line)
-    for note in videos.notes:
-        console.say(note)
-    if videos.ignored.get("stray files"):
-        console.say(f"ignored {videos.ignored['stray files']} stray files")
-
-
-def _say_what_was_done(summary: "ExtractSummary", out: Path, videos: "VideoSet", *, limited: bool) -> None:
-    seconds = summary.seconds
-    console.say(
-        f"done: {summary.done} videos extracted, {summary.skipped} were there, {summary.failed} failed, "
-        f"{summary.missing} missing; {seconds['total']:.1f} s, {summary.videos_per_second:.1f} videos/s"
-    )
-    if summary.done:
-        console.say(
-            f"bound by {summary.bound}: waited {seconds['wait']:.1f} s for decoders ({seconds['decode']:.1f} s of "
-            f"decoding), forward {seconds['forward']:.1f} s, write {seconds['write']:.1f} s"
-        )
-    for failure in summary.failures[:SHOWN_FAILURES]:
-        console.say(f"failed: {failure['key']}: {failure['reason']}")
-    if summary.failed > SHOWN_FAILURES:
-        console.say(f"... and {summary.failed - SHOWN_FAILURES} more: mastaf-cache info {out}")
-    if summary.failed:
-        console.say("once the files are mended, the same command with --retry-failed does those alone")
-    if summary.missing and limited:
-        console.say("the same command without --limit does the missing ones")
-    console.say(f"next: {_next_command(out, videos)}")
-
-
-def _next_command(out: Path, videos: "VideoSet") -> str:
-    store = shlex.quote(str(out))
-    return (
-        f"mastaf-fewshot train --features {store}" if "train" in videos.index.splits else f"mastaf-cache info {store}"
-    )
 
 
 def main() -> None:

@@ -62,13 +62,18 @@ def make_spec(
         scaler=rule.scaler,
         scale=rule.scale,
         offset=rule.offset,
-        mean=rule.mean,
-        std=rule.std,
+        mean=_triple(rule.mean),
+        std=_triple(rule.std),
         precision=resolve_precision(precision, device),
         dtype="float16",
         views=tuple(views),
         cube_shape=backbone.cube_shape,
     )
+
+
+def _triple(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return red, green, blue
 
 
 def check_flip(views: Sequence[str], videos: VideoSet, *, allow_flip: bool) -> None:
