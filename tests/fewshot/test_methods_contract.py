@@ -1,0 +1,209 @@
+"""What every method in the table owes; a new entry is tested by standing in the table."""
+
+import copy
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mastaf.fewshot.episode import Episode
+from mastaf.fewshot.errors import FewShotError
+from mastaf.fewshot.methods import METHODS
+from mastaf.fewshot.methods.base import Method
+from mastaf.fewshot.methods.registry import load_method
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CUBE, WAY, SHOT, CLASSES = (32, 4, 3, 2), 4, 3, 9
+each_method = pytest.mark.parametrize("name", METHODS)
+with_and_without_adapter = pytest.mark.parametrize("adapter", [False, True], ids=["plain", "adapter"])
+
+
+def make(name, *, adapter=False, cube=CUBE, **keywords):
+    """The method with random weights that are the same each time; an adapter that is not the identity."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        method = load_method(name).build(cube_shape=cube, n_train_classes=CLASSES, adapter=adapter, **keywords)
+        for key, value in method.named_parameters():
+            if key == "adapter.up.weight":
+                torch.nn.init.normal_(value, std=0.05)
+    return method
+
+
+def draw(method, *, b=2, cube=CUBE, signed=False, spread=1.0, seed=0, way=WAY):
+    """Episodes as the method needs them: cubes = a centre for each class + noise of size `spread`."""
+    rng = torch.Generator().manual_seed(seed)
+    sample = torch.randn if signed else torch.rand
+    each = max(method.needs.queries, 2)
+    centres = sample(b, way, 1, *cube, generator=rng)  # [b, way, 1, c, t, h, w]
+    support = centres + spread * sample(b, way, SHOT, *cube, generator=rng)  # [b, way, shot, c, t, h, w]
+    if method.needs.query_mode == "single":
+        labels = torch.randint(0, way, (b, each), generator=rng)  # [b, q]
+    else:
+        labels = torch.arange(way).repeat_interleave(each).expand(b, -1).clone()  # [b, q]
+    own = centres[:, :, 0][torch.arange(b)[:, None], labels]  # [b, q, c, t, h, w]
+    query = own + spread * sample(b, labels.shape[1], *cube, generator=rng)  # [b, q, c, t, h, w]
+    ids = torch.stack([torch.randperm(CLASSES, generator=rng)[:way] for _ in range(b)])  # [b, way]
+    return Episode(support, query, labels, ids)
+
+
+def test_an_unknown_method_is_said():
+    with pytest.raises(FewShotError, match="unknown method 'mastav'; did you mean mastaf"):
+        load_method("mastav")
+
+
+def test_the_table_is_read_without_torch():
+    code = "import sys, mastaf.fewshot.methods; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+@each_method
+def test_it_says_what_it_is(name):
+    kind = load_method(name)
+    assert issubclass(kind, Method)
+    assert kind.__doc__ is not None
+    assert "Differs from the paper in:" in kind.__doc__
+    assert kind.needs.query_mode in ("single", "per_class")
+    assert kind.defaults.optimiser in ("sgd", "adam")
+
+
+@each_method
+@with_and_without_adapter
+def test_logits_and_loss_have_their_shapes(name, adapter):
+    method = make(name, adapter=adapter)
+    episode = draw(method)
+    logits, loss = method.eval()(episode), method.train().loss(episode)
+    assert logits.shape == (*episode.labels.shape, WAY)
+    assert logits.dtype == loss.dtype == torch.float32
+    assert loss.shape == ()
+    assert logits.isfinite().all()
+    assert loss.isfinite()
+    assert torch.equal(method.eval().score(episode, np.random.default_rng(0)), method(episode))
+
+
+@each_method
+@with_and_without_adapter
+def test_the_order_of_ways_is_only_a_name(name, adapter):
+    method = make(name, adapter=adapter)
+    episode = draw(method)
+    order = torch.tensor([2, 0, 3, 1])
+    moved = Episode(
+        episode.support[:, order], episode.query, order.argsort()[episode.labels], episode.class_ids[:, order]
+    )
+    torch.testing.assert_close(method.eval()(moved), method(episode)[..., order], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(method.loss(moved), method.loss(episode), rtol=1e-5, atol=1e-5)
+
+
+@each_method
+@with_and_without_adapter
+def test_the_order_of_shots_means_nothing(name, adapter):
+    method = make(name, adapter=adapter).eval()
+    episode = draw(method)
+    moved = Episode(episode.support[:, :, [2, 0, 1]], episode.query, episode.labels, episode.class_ids)
+    torch.testing.assert_close(method(moved), method(episode), rtol=1e-5, atol=1e-5)
+
+
+@each_method
+@with_and_without_adapter
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_a_batch_of_two_is_two_episodes(name, adapter, training):
+    method = make(name, adapter=adapter).train(training)
+    episode = draw(method)
+    parts = [
+        Episode(*(part[i : i + 1] for part in (episode.support, episode.query, episode.labels, episode.class_ids)))
+        for i in range(2)
+    ]
+    both, one = copy.deepcopy(method), copy.deepcopy(method)
+    torch.testing.assert_close(both(episode), torch.cat([one(part) for part in parts]), rtol=1e-5, atol=1e-5)
+    mean = sum(one.loss(part) for part in parts) / 2
+    torch.testing.assert_close(both.loss(episode), mean, rtol=1e-5, atol=1e-5)
+    for key, value in both.state_dict().items():
+        torch.testing.assert_close(value, one.state_dict()[key], rtol=1e-5, atol=1e-6)
+
+
+@each_method
+@with_and_without_adapter
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("signed", [False, True], ids=["relu", "signed"])
+def test_gradients_are_finite(name, adapter, dtype, signed):
+    method = make(name, adapter=adapter)
+    episode = draw(method, signed=signed).to("cpu", dtype)
+    episode.support.requires_grad_(True)
+    episode.query.requires_grad_(True)
+    loss = method.loss(episode)
+    loss.backward()
+    found = [p.grad for p in method.parameters() if p.grad is not None]
+    cubes = [part.grad for part in (episode.support, episode.query)]
+    assert loss.dtype == torch.float32
+    assert all(part is not None and part.isfinite().all() for part in [*found, *cubes])
+    assert method.eval()(episode).dtype == torch.float32
+    assert any(float(part.abs().max()) > 0 for part in cubes if part is not None)
+
+
+@each_method
+@with_and_without_adapter
+def test_the_smallest_cube_works_or_is_refused(name, adapter):
+    kind = load_method(name)
+    if kind.needs.t > 1:
+        with pytest.raises(FewShotError, match="needs t >="):
+            make(name, adapter=adapter, cube=(32, 1, 1, 1))
+        return
+    method = make(name, adapter=adapter, cube=(32, 1, 1, 1))
+    episode = draw(method, cube=(32, 1, 1, 1))
+    method.loss(episode).backward()
+    assert method.eval()(episode).isfinite().all()
+
+
+@each_method
+@with_and_without_adapter
+def test_one_way_works(name, adapter):
+    method = make(name, adapter=adapter)
+    episode = draw(method, way=1)
+    assert method.loss(episode).isfinite()
+    assert method.eval()(episode).shape[-1] == 1
+
+
+@each_method
+@with_and_without_adapter
+def test_a_separable_episode_is_solved(name, adapter):
+    method = make(name, adapter=adapter).eval()
+    episode = draw(method, b=8, spread=0.05)
+    logits = method.score(episode, np.random.default_rng(0))
+    assert torch.equal(logits.argmax(-1), episode.labels)
+
+
+@each_method
+@with_and_without_adapter
+def test_describe_builds_it_again(name, adapter):
+    method = make(name, adapter=adapter).eval()
+    told = json.loads(json.dumps(method.describe(), allow_nan=False))
+    again = load_method(name).build(**told)
+    again.load_state_dict(method.state_dict())
+    episode = draw(method)
+    assert again.describe() == method.describe()
+    assert told["cube_shape"] == list(CUBE)
+    assert told["adapter"] == adapter
+    assert torch.equal(again.eval()(episode), method(episode))
+
+
+@each_method
+@with_and_without_adapter
+def test_maps_to_show_are_maps_over_the_cube(name, adapter):
+    method = make(name, adapter=adapter).eval()
+    for values in method.attention(draw(method)).values():
+        assert values.shape[-3:] == CUBE[1:]
+        assert values.isfinite().all()
+
+
+@each_method
+def test_scoring_leaves_the_method_and_the_episode_alone(name):
+    method = make(name).eval()
+    episode = draw(method)
+    state, before = copy.deepcopy(method.state_dict()), (episode.support.clone(), episode.query.clone())
+    first = method(episode)
+    assert torch.equal(first, method(episode))
+    assert all(torch.equal(value, state[key]) for key, value in method.state_dict().items())
+    assert torch.equal(episode.support, before[0])
+    assert torch.equal(episode.query, before[1])
