@@ -42,10 +42,7 @@ def prepare(backbone: "Backbone", *, precision: str, device: torch.device | str)
     stages = copy.deepcopy(backbone.module).stages()
     used = list(stages.values())[: list(stages).index(backbone.layer) + 1]
     net = fold_batchnorm(nn.Sequential(*used).eval().requires_grad_(False))
-    net = net.to(device=device, dtype=dtype)
-    for parameter in net.parameters():
-        if parameter.dim() == 5:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+    net = channels_last(net.to(device=device, dtype=dtype))
 
     @torch.inference_mode()
     def run(clips: Tensor) -> Tensor:
@@ -53,6 +50,15 @@ def prepare(backbone: "Backbone", *, precision: str, device: torch.device | str)
         return net(x).float().contiguous().cpu()  # [b, c, t, h, w]
 
     return run
+
+
+def channels_last(net: nn.Module) -> nn.Module:
+    """Lay the convolutions' weights out with channels last, in place: the layout that clips arrive in."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in net.parameters():
+        if parameter.dim() in formats:
+            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.dim()])
+    return net
 
 
 def fold_batchnorm(net: nn.Module) -> nn.Module:

