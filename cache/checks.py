@@ -1,5 +1,6 @@
 """Checks that a frozen dataclass makes of its own fields, and of JSON that a stranger may have written."""
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable
@@ -51,6 +52,12 @@ def require_keys(value: Any, known: Iterable[str], what: str) -> dict[str, Any]:
             f"{what} has missing or unknown fields ({brief(', '.join(wrong))}); was the store made by another version?"
         )
     return value
+
+
+def json_digest(value: Any) -> str:
+    """sha256 (hex) of a JSON value in canonical form: sorted names, no spaces, UTF-8."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def parse_json(data: bytes, what: str) -> Any:

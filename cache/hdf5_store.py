@@ -1,19 +1,23 @@
 """The store as HDF5: a small main file that is written once, and one file a shard behind its virtual data set.
 
-    NAME.h5              attribute `mastaf`: the header, JSON; index/<column>/{utf8,offsets}, see columns.py;
+    NAME.h5              header: JSON, as UTF-8 bytes; index/<column>/{utf8,offsets}, see columns.py;
                          cubes float16 [n, views, c, t, h, w], virtual, over the shard files by relative names
-    NAME.h5.shards/      00012.h5: cubes [r, views, c, t, h, w], contiguous; 00012.json: the record of shard 12
+    NAME.h5.shards/      00012.h5: cubes [r, views, c, t, h, w], contiguous; 00012.json: the record of shard 12;
+                         main.sha256: checksum of NAME.h5
 
 The main file is never opened for update: a process killed during one leaves a file that HDF5 refuses to open. For
 the same reason shard files are made in memory and put in place as bytes. Keep both parts together, and their name:
 h5py finds the shards by it (this module does not, so a renamed pair still opens here).
 
+HDF5 itself may crash on a damaged file: one flipped byte in the list behind a virtual data set is enough. So the main
+file's checksum comes first, and `cubes` is never opened here: shards are found by their numbers.
+
 An h5py file must not be shared across fork, and DataLoader workers fork: two processes then move one file position
 and read each other's bytes. Here no HDF5 file stays open; cubes are memory-mapped, which is safe to share.
 """
 
+import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,11 +31,11 @@ from .errors import CacheError, CorruptStoreError
 from .hdf5_files import file_bytes, opened, plain_dataset
 from .index import VideoIndex
 from .ledger import Ledger
-from .plain_files import map_file
+from .plain_files import map_file, read_file
 from .record import StoreHeader
 from .shard_file import ShardFile
 
-_SOURCE = re.compile(r"[^/]+\.h5\.shards/(\d{5,})\.h5")
+_CHECKSUM = "main.sha256"
 
 
 class Hdf5Store(Store):
@@ -46,29 +50,33 @@ class Hdf5Store(Store):
                 f"compress '{header.compress}' is for .zarr stores: h5py has no zstd; leave out --compress"
             )
         columns = list(index_arrays(index))
+        text = json.dumps(header.to_json(), ensure_ascii=False).encode("utf-8")
 
         def fill(file: Any) -> None:
-            file.attrs["mastaf"] = json.dumps(header.to_json(), ensure_ascii=False)
+            file.create_dataset("header", data=np.frombuffer(text, np.uint8))
             for name, part, values in columns:
                 file.create_dataset(f"index/{name}/{part}", data=values)
             file.create_virtual_dataset("cubes", _virtual_layout(path.name, header, len(index)), fillvalue=0)
 
-        path.with_name(path.name + ".shards").mkdir()
-        path.write_bytes(file_bytes(fill))
+        data = file_bytes(fill)
+        folder = path.with_name(path.name + ".shards")
+        folder.mkdir()
+        (folder / _CHECKSUM).write_text(f"{hashlib.sha256(data).hexdigest()}  ../{path.name}\n", encoding="utf-8")
+        path.write_bytes(data)
 
     @classmethod
     def open(cls, path: Path) -> "Hdf5Store":
         main = path.resolve()
+        folder = main.with_name(main.name + ".shards")
         try:
+            if folder.resolve() != folder or not folder.is_dir():
+                raise CorruptStoreError(f"{folder} must be the folder of its shards; move both together")
+            _check_main(main, folder)
             with opened(main.parent, main.name) as file:
-                header = StoreHeader.from_json(parse_json(_text(file.attrs.get("mastaf")), "the header"))
-                index = read_index(lambda column, part: _read_array(file, column, part))
-                _check_cubes(file, header, len(index))
+                header = StoreHeader.from_json(parse_json(_read_array(file, "header", "u1").tobytes(), "the header"))
+                index = read_index(lambda name, part: _read_array(file, f"index/{name}/{part}", PARTS[part]))
         except (CacheError, FileNotFoundError) as error:
             raise CorruptStoreError(f"{path} is no store of mastaf, or damaged: {brief(error, 300)}") from error
-        folder = main.with_name(main.name + ".shards")
-        if folder.resolve() != folder or not folder.is_dir():
-            raise CorruptStoreError(f"{folder} must be the folder of the shards of {path}; move both together")
         return cls(path, header, index, folder)
 
     def _make_ledger(self, folder: Path, rows: list[range]) -> Ledger:
@@ -107,30 +115,19 @@ def _virtual_layout(name: str, header: StoreHeader, n: int) -> Any:
     return layout
 
 
-def _text(value: Any) -> bytes:
-    if not isinstance(value, str):
-        raise CorruptStoreError("it has no attribute 'mastaf' with the header")
-    return value.encode("utf-8", "surrogateescape")
+def _check_main(main: Path, folder: Path) -> None:
+    """Raise CorruptStoreError unless the main file is, byte for byte, what was written once."""
+    data = map_file(main.parent, main.name)
+    if data[:8].tobytes() != b"\x89HDF\r\n\x1a\n":
+        raise CorruptStoreError("it is no HDF5 file")
+    if read_file(folder, _CHECKSUM, limit=4096)[:64] != hashlib.sha256(data.data).hexdigest().encode():
+        raise CorruptStoreError(f"it changed since it was written (its sha256 is not that of {folder / _CHECKSUM})")
 
 
-def _read_array(file: Any, column: str, part: str) -> NDArray[np.generic]:
-    array = plain_dataset(file, f"index/{column}/{part}", PARTS[part])
-    nbytes = array.size * PARTS[part].itemsize if len(array.shape) == 1 else -1
+def _read_array(file: Any, name: str, dtype: Any) -> NDArray[np.generic]:
+    """A 1-d array of the main file: [m]. Its bytes are in the file, so it is no larger than that."""
+    array = plain_dataset(file, name, np.dtype(dtype))
+    nbytes = array.size * array.dtype.itemsize if len(array.shape) == 1 else -1
     if not 0 <= nbytes <= MAX_COLUMN_BYTES or nbytes != array.id.get_storage_size():
-        raise CorruptStoreError(f"index column '{column}' has shape {brief(array.shape)}, and other bytes")
+        raise CorruptStoreError(f"{name} has shape {brief(array.shape)}, and other bytes")
     return array[:]
-
-
-def _check_cubes(file: Any, header: StoreHeader, n: int) -> None:
-    import h5py
-
-    cubes = file.get("cubes") if isinstance(file.get("cubes", getlink=True), h5py.HardLink) else None
-    shape = (n, *header.spec.row_shape)
-    if not isinstance(cubes, h5py.Dataset) or cubes.shape != shape or cubes.dtype != np.dtype("<f2"):
-        raise CorruptStoreError(f"cubes must be float16 {list(shape)}, and are {brief(cubes)}")
-    if not cubes.is_virtual:
-        raise CorruptStoreError("cubes must be a virtual data set over the shard files")
-    for shard, source in enumerate(cubes.virtual_sources()):
-        match = _SOURCE.fullmatch(source.file_name)
-        if match is None or int(match[1]) != shard or source.dset_name != "cubes":
-            raise CorruptStoreError(f"cubes lead to {brief(source.file_name)}, outside the store")

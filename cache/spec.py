@@ -1,12 +1,11 @@
 """What a store's cubes are: the recipe that made them, and the digests by which stores are compared."""
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from .checks import fit_fields, require_keys
+from .checks import fit_fields, json_digest, require_keys
 from .errors import CacheError, SpecMismatchError
 
 STORE_DTYPES = ("float16",)
@@ -70,11 +69,11 @@ class FeatureSpec:
     @property
     def recipe(self) -> str:
         """sha256 (hex) of the recipe: what heads and `classify` check."""
-        return _digest(self.to_json())
+        return json_digest(self.to_json())
 
     def store(self, split_scheme: str, keys: Iterable[str]) -> str:
         """sha256 (hex) of recipe, split scheme and ordered keys: what resuming and result records check."""
-        return _digest([self.to_json(), split_scheme, list(keys)])
+        return json_digest([self.to_json(), split_scheme, list(keys)])
 
     def diff(self, other: "FeatureSpec") -> list[str]:
         """Each field that differs, in words: `frames: 16 here, 8 there`. Empty when the recipes are equal."""
@@ -89,11 +88,6 @@ class FeatureSpec:
                 f"{here} and {there} hold cubes of different recipes ({'; '.join(differing)}); "
                 "use stores made with the same options, or another --out"
             )
-
-
-def _digest(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def _words(value: Any) -> str:

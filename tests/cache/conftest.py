@@ -95,13 +95,19 @@ def make() -> Make:
     return Make()
 
 
-@pytest.fixture(params=KINDS, ids=["zarr", "h5", "zarr-zstd"])
+@pytest.fixture(scope="module", params=KINDS, ids=["zarr", "h5", "zarr-zstd"])
 def kind(request: pytest.FixtureRequest) -> tuple[str, str]:
     """(suffix, compression) of every kind of store."""
     return request.param
 
 
-@pytest.fixture(params=[".zarr", ".h5"])
+@pytest.fixture(scope="module", params=[".zarr", ".h5"])
 def suffix(request: pytest.FixtureRequest) -> str:
     """Suffixes, for what does not depend on compression."""
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test cuts the power, and flushing every small file takes most of the time of these tests."""
+    monkeypatch.setattr("os.fsync", lambda _descriptor: None)

@@ -1,6 +1,9 @@
 """The contract of every kind of store."""
 
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -221,7 +224,7 @@ def test_nothing_is_left_beside_a_new_store(tmp_path, make, suffix):
     make.full(tmp_path / "new" / f"s{suffix}")
     names = {f"s{suffix}", f"s{suffix}.shards"} if suffix == ".h5" else {f"s{suffix}"}
     assert {entry.name for entry in (tmp_path / "new").iterdir()} == names
-    assert not [entry for entry in tmp_path.rglob(".*")]
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_odd_names_work(tmp_path, make, kind):
@@ -255,8 +258,6 @@ def test_a_store_moved_to_another_place_still_opens(tmp_path, make, kind, monkey
     for part in type(store).parts:
         (tmp_path / f"s{suffix}{part}").rename(tmp_path / "moved" / f"s{suffix}{part}")
     monkeypatch.chdir(tmp_path / "moved")
-    from pathlib import Path
-
     np.testing.assert_array_equal(open_store(Path(f"s{suffix}")).read([4]), cubes[[4], 0])
 
 
@@ -271,7 +272,11 @@ def test_few_open_files_are_enough(tmp_path, make, kind, monkeypatch):
 
 def test_one_writer_at_a_time(tmp_path):
     path = tmp_path / "new" / "s.zarr"
-    with writer_lock(path), pytest.raises(StoppedError, match=r"another process is writing .*s\.zarr"), writer_lock(path):
+    with (
+        writer_lock(path),
+        pytest.raises(StoppedError, match=r"another process is writing .*s\.zarr"),
+        writer_lock(path),
+    ):
         pytest.fail("two writers")
     with writer_lock(path):
         pass
@@ -285,9 +290,6 @@ def test_default_shards_are_at_most_64_rows_and_64_megabytes(make):
 
 
 def test_opening_reads_no_cubes_and_imports_little(tmp_path, make, suffix):
-    import subprocess
-    import sys
-
     store, _ = make.full(tmp_path / f"s{suffix}")
     heavy = {"zarr", "torch", "h5py"} - ({"h5py"} if suffix == ".h5" else set())
     program = (
