@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from .backbones.base import Backbone
-from .decode import ffmpeg_exe
+from .ffmpeg import ffmpeg_exe
 from .videos import VideoSet
 
 

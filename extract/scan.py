@@ -5,7 +5,8 @@ from pathlib import Path
 
 from .naming import VIDEO_SUFFIXES, natural
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
+# The names that the decoder takes for frames.
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 STRAY = "stray files"
 LINKS = "links that leave the root"

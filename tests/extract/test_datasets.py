@@ -6,6 +6,8 @@ import pytest
 from mastaf.extract.coverage import coverage_lines
 from mastaf.extract.datasets import DATASETS, default_root, find_dataset
 from mastaf.extract.errors import ExtractError
+from mastaf.extract.frame_folder import IMAGE_EXTENSIONS
+from mastaf.extract.scan import IMAGE_SUFFIXES
 from mastaf.extract.splits.table import load_split
 
 
@@ -380,6 +382,10 @@ def test_a_csv_path_through_a_link_out_of_the_root_is_refused(tmp_path):
 
 
 # --- names and roots
+
+
+def test_frames_are_the_files_that_the_decoder_takes_for_frames():
+    assert set(IMAGE_EXTENSIONS) == IMAGE_SUFFIXES
 
 
 @pytest.mark.parametrize(
