@@ -163,7 +163,7 @@ def _encode(clips: Iterator[np.ndarray], count: int, folder: Path) -> None:
     """
     import ffmpeg
 
-    from .decode import ffmpeg_exe
+    from .ffmpeg import ffmpeg_exe
 
     cuts = ",".join(str(FRAMES * number) for number in range(1, count)) or str(FRAMES)
     source = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{SIDE}x{SIDE}", framerate=RATE)
