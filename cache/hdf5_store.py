@@ -56,7 +56,7 @@ class Hdf5Store(Store):
             file.create_dataset("header", data=np.frombuffer(text, np.uint8))
             for name, part, values in columns:
                 file.create_dataset(f"index/{name}/{part}", data=values)
-            file.create_virtual_dataset("cubes", _virtual_layout(path.name, header, len(index)), fillvalue=0)
+            _create_virtual(file, path.name, header, len(index))
 
         data = file_bytes(fill)
         folder = path.with_name(path.name + ".shards")
@@ -102,17 +102,22 @@ class Hdf5Store(Store):
         return ShardFile(shape, cubes=data[offset:end].view("<f2").reshape(shape))  # [r, views, c, t, h, w]
 
 
-def _virtual_layout(name: str, header: StoreHeader, n: int) -> Any:
-    import h5py
+def _create_virtual(file: Any, name: str, header: StoreHeader, n: int) -> None:
+    """The data set `cubes` over the shard files, by their names relative to the main file."""
+    from h5py import h5d, h5p, h5s, h5t
 
     row = header.spec.row_shape
-    layout = h5py.VirtualLayout(shape=(n, *row), dtype="<f2")
+    space, properties = h5s.create_simple((n, *row)), h5p.create(h5p.DATASET_CREATE)
+    # h5py's own way has no such switch, and the same store should be the same bytes.
+    properties.set_obj_track_times(False)
     for shard, start in enumerate(range(0, n, header.shard_rows)):
-        stop = min(start + header.shard_rows, n)
+        rows = min(header.shard_rows, n - start)
+        space.select_hyperslab((start, *[0] * len(row)), (rows, *row))
         # HDF5 takes % in a source's name for a pattern.
         source = f"{name}.shards/{shard:05d}.h5".replace("%", "%%")
-        layout[start:stop] = h5py.VirtualSource(source, "cubes", shape=(stop - start, *row))
-    return layout
+        properties.set_virtual(space, source.encode("utf-8"), b"cubes", h5s.create_simple((rows, *row)))
+    space.select_all()
+    h5d.create(file.id, b"cubes", h5t.py_create(np.dtype("<f2")), space, dcpl=properties)
 
 
 def _check_main(main: Path, folder: Path) -> None:
