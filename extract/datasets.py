@@ -1,7 +1,7 @@
 """Data sets by name: where their videos are, which split they follow, and what is known about them."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..cache.console import unknown_name
@@ -90,7 +90,9 @@ def _read(name: str, facts: Facts, csv_path: Path | None, root: Path, split_file
         raise ExtractError(f"--split-files belongs to data sets with a published split, not to '{name}'; leave it out")
     if csv_path is not None:
         return read_csv(csv_path, root=root, seed=seed)
-    return read_folder(root, scheme=facts.scheme, seed=seed)
+    listing = read_folder(root, scheme=facts.scheme, seed=seed)
+    # What stands beside the rendered clips is the renderer's own.
+    return replace(listing, ignored={}) if facts.kind == "motion" else listing
 
 
 def _render(root: Path) -> None:

@@ -7,6 +7,7 @@ from mastaf.extract.coverage import coverage_lines
 from mastaf.extract.datasets import DATASETS, default_root, find_dataset
 from mastaf.extract.errors import ExtractError
 from mastaf.extract.frame_folder import IMAGE_EXTENSIONS
+from mastaf.extract.motion import MOTION_CLASSES, render_motion
 from mastaf.extract.scan import IMAGE_SUFFIXES
 from mastaf.extract.splits.table import load_split
 
@@ -315,6 +316,16 @@ def test_a_name_that_is_not_utf8_is_left_out(tmp_path):
     videos = find_dataset("folder", root=tmp_path)
     assert len(videos.index) == 3
     assert videos.ignored == {"names that are not UTF-8": 1}
+
+
+def test_the_embedded_data_set_is_rendered_once(tmp_path):
+    root = tmp_path / "motion"
+    render_motion(root, clips_per_class={"train": 1, "val": 1, "test": 2}, workers=2)
+    videos = find_dataset("motion", root=root)
+    assert videos.index == find_dataset("motion", root=root).index
+    assert videos.index.classes_of("test") == sorted(MOTION_CLASSES["test"])
+    assert videos.index.splits.count("test") == 2 * len(MOTION_CLASSES["test"])
+    assert (videos.split_scheme, videos.flip_keeps_class, videos.ignored) == ("motion", False, {})
 
 
 # --- CSV files

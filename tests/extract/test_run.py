@@ -304,13 +304,24 @@ def test_a_store_of_other_videos_is_refused(tmp_path, go):
         go(videos=changed(**{"class": ("walk", *columns["class"][1:])}))
 
 
-def test_a_store_keeps_its_batch_threads_and_shards(tmp_path, go, decoder):
-    go(limit=3, threads=1)
-    threads = torch.get_num_threads()
-    go(batch=1, shard_rows=2, threads=3, compress="zstd")
+def test_a_store_keeps_its_batch_threads_and_shards(tmp_path, go, decoder, monkeypatch):
+    seen = []
+
+    def prepared(self, precision, device):
+        def run(clips):
+            seen.append((len(clips), torch.get_num_threads()))
+            return self.forward(clips).detach()
+
+        return run
+
+    monkeypatch.setattr(Backbone, "prepare_for_inference", prepared)
+    before = torch.get_num_threads()
+    go(limit=3, threads=3)
+    go(batch=1, shard_rows=2, threads=1, compress="zstd")
     header = open_store(tmp_path / "s.zarr").header
-    assert (header.batch, header.threads, header.shard_rows, header.compress) == (4, 1, 6, "")
-    assert torch.get_num_threads() == threads
+    assert (header.batch, header.threads, header.shard_rows, header.compress) == (4, 3, 6, "")
+    assert set(seen) == {(4, 3)}
+    assert torch.get_num_threads() == before
 
 
 def test_the_batch_and_default_shards_fit_each_other(tmp_path, go):
