@@ -1,0 +1,192 @@
+"""Run ffmpeg on files from strangers: bounded time, memory, output and log, no shell, no network, no file written.
+
+A crash, a hang or a flood in a decoder costs one video: the process is killed with everything it started and the
+caller gets a `VideoError` of one line.
+"""
+
+import contextlib
+import os
+import re
+import resource
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO, cast
+
+from .errors import ExtractError, VideoError
+
+MAX_MEMORY = 4 << 30  # bytes of address space for one ffmpeg; an 8K HEVC video takes about 2 GB
+_LOG_TAIL = 32768  # bytes of stderr kept; a damaged video can log without end
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What one run of ffmpeg left: exit status, the bytes of its standard output, the end of its log."""
+
+    status: int
+    output: bytearray
+    log: str
+
+    @property
+    def complaint(self) -> str:
+        """The last error of the log in words for people; '' when there was none."""
+        return _last_error(self.log)
+
+    @property
+    def decoded(self) -> int | None:
+        """Video frames that came out of the decoder, where the log (at level verbose) has it."""
+        counts = _DECODED.findall(self.log)
+        return int(counts[-1]) if counts else None
+
+
+def ffmpeg_exe() -> str:
+    """The ffmpeg to run: $MASTAF_FFMPEG (version 5.1 or newer), else the static binary of `imageio-ffmpeg`."""
+    override = os.environ.get("MASTAF_FFMPEG")
+    if override:
+        if not os.access(override, os.X_OK):
+            raise ExtractError(
+                f"MASTAF_FFMPEG ({override}) must be an executable file; unset it for the bundled ffmpeg"
+            )
+        return override
+    import imageio_ffmpeg
+
+    try:
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise ExtractError(
+            "imageio-ffmpeg has no binary for this platform; set MASTAF_FFMPEG to an ffmpeg of 5.1 or newer"
+        ) from error
+
+
+def run_ffmpeg(command: Sequence[str], *, deadline: float, max_output: int, stdin: bytes = b"") -> Finished:
+    """Run `command` to its end and return what it left, whatever its status.
+
+    deadline: a `time.monotonic()` moment; past it the process group is killed and VideoError says so.
+    max_output: bytes; a process that writes more is killed, VideoError.
+    stdin: fed to the process; without it standard input is closed.
+    """
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # A group of its own, so that all of it can be killed; without this Ctrl-C would look like a broken video.
+        start_new_session=True,
+        # FFREPORT would make ffmpeg write a log file.
+        env={name: value for name, value in os.environ.items() if name != "FFREPORT"},
+    )
+    try:
+        _limit(process.pid, deadline)
+        output, log = _exchange(process, deadline, max_output, stdin)
+        process.wait(timeout=max(deadline - time.monotonic(), 0.01))
+    except subprocess.TimeoutExpired as error:
+        raise VideoError("ffmpeg took too long on this video and was stopped") from error
+    finally:
+        _end(process)
+    return Finished(process.returncode, output, log.decode("utf-8", "replace"))
+
+
+def raise_if_failed(done: Finished) -> None:
+    """VideoError with a reason in words when ffmpeg did not end well."""
+    if done.status < 0:
+        raise VideoError(f"ffmpeg crashed on this video (signal {-done.status})")
+    if done.status > 0:
+        reason = done.complaint or f"ffmpeg gave status {done.status} and no reason"
+        raise VideoError(reason if reason in _MEANINGS.values() else f"not a video that ffmpeg can read: {reason}")
+
+
+def _limit(pid: int, deadline: float) -> None:
+    """Bound the memory and processor time of a running child, and forbid it to write files.
+
+    Set from outside, because `preexec_fn` is not safe in a program with threads.
+    """
+    seconds = int(max(deadline - time.monotonic(), 1)) * 4 + 4  # of all its threads; outlives us if we are killed
+    limits = {
+        resource.RLIMIT_AS: MAX_MEMORY,
+        resource.RLIMIT_CPU: seconds,
+        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_CORE: 0,
+    }
+    for which, most in limits.items():
+        # Where the system forbids it (or the child is gone already) the limits of time and output still hold.
+        with contextlib.suppress(PermissionError, ProcessLookupError, AttributeError, ValueError):
+            resource.prlimit(pid, which, (most, most))
+
+
+def _exchange(
+    process: subprocess.Popen[bytes], deadline: float, max_output: int, stdin: bytes
+) -> tuple[bytearray, bytearray]:
+    """Feed stdin, gather stdout and the end of stderr until the process closes both."""
+    output, log = bytearray(), bytearray()
+    todo = memoryview(stdin)
+    with selectors.DefaultSelector() as selector:
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                os.set_blocking(stream.fileno(), False)
+                selector.register(stream, selectors.EVENT_WRITE if stream is process.stdin else selectors.EVENT_READ)
+        while selector.get_map():
+            ready = selector.select(max(deadline - time.monotonic(), 0))
+            if time.monotonic() >= deadline:
+                raise subprocess.TimeoutExpired(process.args, 0)
+            for key, _ in ready:
+                if key.fileobj is process.stdin:
+                    todo = _feed(key.fd, todo)
+                    finished = not todo
+                else:
+                    chunk = os.read(key.fd, _CHUNK)
+                    (output if key.fileobj is process.stdout else log).extend(chunk)
+                    finished = not chunk
+                if finished:
+                    selector.unregister(key.fileobj)
+                    cast(IO[bytes], key.fileobj).close()
+            if len(output) > max_output:
+                raise VideoError(f"ffmpeg wrote more than the {max_output} bytes that were asked for")
+            del log[:-_LOG_TAIL]
+    return output, log
+
+
+def _feed(descriptor: int, todo: memoryview) -> memoryview:
+    """Write what the pipe takes; the rest, or nothing when ffmpeg has closed its end."""
+    try:
+        return todo[os.write(descriptor, todo[:_CHUNK]) :]
+    except BlockingIOError:
+        return todo
+    except BrokenPipeError:
+        return todo[:0]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Leave no process and no open pipe behind, however we got here."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+
+
+_DECODED = re.compile(r"Input stream #0:\d+ \(video\): .*?(\d+) frames decoded")
+_ERROR = re.compile(r"^(?:\[[^\]]* @ [^\]]*\] )*\[(?:error|fatal|panic)\] ?(?:\[[^\]]* @ [^\]]*\] ?)*(.*)")
+# Lines that only say that a line before them was an error.
+_ECHO = re.compile(r"Error (opening|parsing|while opening)|Conversion failed|To ignore this|Failed to set|$")
+# What ffmpeg says, what it means.
+_MEANINGS = {
+    "matches no streams": "no video stream",
+    "Format not on whitelist": "not a format that holds one video and nothing else (a list of other files?)",
+    "exceeds specified max pixel count": "its pictures have more pixels than are allowed",
+}
+
+
+def _last_error(log: str) -> str:
+    errors = [found.group(1) for found in map(_ERROR.match, log.splitlines()) if found]
+    for words, meaning in _MEANINGS.items():
+        if any(words in error for error in errors):
+            return meaning
+    telling = [error for error in errors if not _ECHO.match(error)] or errors
+    return re.sub(r"^Error opening [^:]*: ", "", " ".join(telling[-1].split()))[:200] if telling else ""

@@ -1,0 +1,130 @@
+"""A folder of frames as a video: natural order, the same filter graph as a video file, images from strangers.
+
+The images are read here, checked, and handed to ffmpeg through a pipe; ffmpeg opens no file.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import ffmpeg
+import numpy as np
+
+from .errors import VideoError
+from .image_stream import as_avi, image_codec
+from .pixels import PixelRule, render
+from .video_file import MAX_FRAMES, MAX_PIXELS
+
+# Names that count as frames; what a file really holds is read from its first bytes.
+IMAGE_EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+MAX_IMAGE_BYTES = 64 << 20
+
+
+def list_frames(folder: Path) -> list[str]:
+    """The names of the folder's frames in natural order (frame2 before frame10).
+
+    Hidden files and other extensions are ignored. VideoError when a frame is no regular file, or there is none.
+    """
+    names = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not is_frame_name(entry.name):
+                continue
+            if not entry.is_file():
+                raise VideoError(f"frame {_shown(entry.name)} is not a file")
+            names.append(entry.name)
+    if not names:
+        raise VideoError(f"a folder without frames ({', '.join(IMAGE_EXTENSIONS)})")
+    if len(names) > MAX_FRAMES:
+        raise VideoError(f"has more than {MAX_FRAMES} frames; cut it into shorter videos")
+    return sorted(names, key=_natural)
+
+
+def is_frame_name(name: str) -> bool:
+    """Whether a file of this name is taken for a frame."""
+    return not name.startswith(".") and name.lower().endswith(IMAGE_EXTENSIONS)
+
+
+def decode_folder(
+    folder: Path, choose: Callable[[int], list[int]], rule: PixelRule, *, deadline: float
+) -> tuple[np.ndarray, str]:
+    """(uint8 RGB `[m, size, size, 3]`, note) of the frames `choose(n)` of a folder with n images.
+
+    The images may differ in size and kind. VideoError names the first one that cannot be read.
+    """
+    try:
+        names = list_frames(folder)
+        chosen = choose(len(names))
+        images = {k: _read_image(folder, names[k]) for k in sorted(set(chosen))}
+    except OSError as error:
+        raise VideoError(f"cannot be read: {error.strerror}") from error
+    frames: dict[int, np.ndarray] = {}
+    complaints: list[str] = []
+    for codec in sorted({codec for codec, _ in images.values()}):
+        same = {k: data for k, (kind, data) in images.items() if kind == codec}
+        decoded, complaint = _decode_images(list(same.values()), codec, rule, deadline)
+        if len(decoded) == len(same) and not complaint:
+            frames.update(zip(same, decoded, strict=True))
+            continue
+        # Something is wrong with one of them: take them one by one and see which.
+        for k, data in same.items():
+            decoded, complaint = _decode_images([data], codec, rule, deadline)
+            if len(decoded) != 1:
+                reason = complaint or "no picture in it"
+                raise VideoError(f"frame {_shown(names[k])} is not an image that ffmpeg can read: {reason}")
+            frames[k] = decoded[0]
+            complaints += [f"frame {_shown(names[k])}: {complaint}"] if complaint else []
+    return np.stack([frames[k] for k in chosen]), complaints[0] if complaints else ""  # [m, h, w, 3]
+
+
+def _decode_images(images: list[bytes], codec: str, rule: PixelRule, deadline: float) -> tuple[np.ndarray, str]:
+    """(uint8 RGB `[k, size, size, 3]`, complaint): k is len(images) when every image could be decoded."""
+    stream = ffmpeg.input(
+        "pipe:0",
+        format="avi",
+        threads=1,
+        protocol_whitelist="pipe",
+        format_whitelist="avi",
+        max_pixels=MAX_PIXELS,
+        # A damaged image is an error here; in a video the decoder would paint over the damage.
+        err_detect="crccheck+bitstream+buffer+explode",
+        **{"c:v": codec},
+    )["v:0"]
+    try:
+        done = render(stream, rule, at_most=len(images) + 1, deadline=deadline, stdin=as_avi(images))
+        return done.frames, done.complaint
+    except VideoError as error:
+        return np.empty((0, rule.size, rule.size, 3), np.uint8), str(error)
+
+
+def _read_image(folder: Path, name: str) -> tuple[str, bytes]:
+    """(decoder, content) of one frame; VideoError when it is no plain image file inside the folder."""
+    path = folder / name
+    if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+        raise VideoError(f"frame {_shown(name)} is a link that leads out of its folder")
+    # Not blocking: a pipe would hang here before it could be refused.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise VideoError(f"frame {_shown(name)} is not a file")
+        data = file.read(MAX_IMAGE_BYTES + 1)
+    if not data:
+        raise VideoError(f"frame {_shown(name)} is an empty file")
+    if len(data) > MAX_IMAGE_BYTES:
+        raise VideoError(f"frame {_shown(name)} is larger than {MAX_IMAGE_BYTES >> 20} MB")
+    codec = image_codec(data)
+    if codec is None:
+        raise VideoError(f"frame {_shown(name)} is not an image of a known kind")
+    return codec, data
+
+
+def _natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    """Sort key: runs of digits count as numbers; equal numbers written differently fall back to the name."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", name)
+    return [(0, int(part), "") if part[0] in "0123456789" else (1, 0, part.casefold()) for part in parts], name
+
+
+def _shown(name: str) -> str:
+    """A file name fit for one line of a message."""
+    return repr(name.encode("utf-8", "backslashreplace").decode())

@@ -1,0 +1,125 @@
+"""From a decoded frame to the pixels that a backbone sees: one filter graph for videos and for folders of frames.
+
+    frame, any size and format --scale--> resize_size x resize_size --crop--> size x size, RGB24
+
+The scale filter goes from the frame's own format (YUV of any matrix, range and depth, or RGB) to RGB24 and to the
+new size in one step, with chroma at full resolution and accurate rounding. Going through RGB24 at full size first
+gives the same picture to within rounding and costs a fifth of the decoding time of a 1080p video.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..cache.console import unknown_name
+from .errors import ExtractError, VideoError
+from .ffmpeg import ffmpeg_exe, raise_if_failed, run_ffmpeg
+
+RESIZE_RULES = ("squash", "short")
+
+# Bilinear; chroma interpolated, not repeated, on both sides; the same bits with and without SIMD.
+SCALER = "bilinear+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
+
+KINETICS_MEAN, KINETICS_STD = (0.4345, 0.4051, 0.3775), (0.2768, 0.2713, 0.2737)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelRule:
+    """How frames become a backbone's input. Part of a store's recipe.
+
+    resize: `squash` (to resize_size squared, aspect ratio lost) or `short` (short side to resize_size).
+    resize_size, size: pixels; the crop is centred, an odd remainder leaves the smaller half left and above.
+    scaler: flags of ffmpeg's scale filter.
+    scale, offset, mean, std: the backbone feeds its network (pixel * scale + offset - mean) / std, by channel.
+    """
+
+    resize: str
+    resize_size: int
+    size: int
+    scaler: str
+    scale: float
+    offset: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if self.resize not in RESIZE_RULES:
+            raise ExtractError(unknown_name("resize rule", self.resize, RESIZE_RULES))
+        if self.size < 1:
+            raise ExtractError(f"size ({self.size}) must be at least 1 pixel; 112 and 224 are usual")
+        if self.resize_size < self.size:
+            raise ExtractError(f"resize_size ({self.resize_size}) must be at least size ({self.size}); raise it")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ExtractError(f"mean {self.mean} and std {self.std} must be three numbers, std above 0: one a channel")
+
+
+def pixel_rule(
+    size: int,
+    *,
+    resize: str = "squash",
+    mean: tuple[float, ...] = KINETICS_MEAN,
+    std: tuple[float, ...] = KINETICS_STD,
+    scale: float = 1 / 255,
+    offset: float = 0.0,
+    resize_size: int | None = None,
+) -> PixelRule:
+    """The rule for `size` squared input; frames are resized to 256/224 of it first unless `resize_size` says."""
+    if resize_size is None:
+        resize_size = round(size * 256 / 224)
+    return PixelRule(
+        resize=resize,
+        resize_size=resize_size,
+        size=size,
+        scaler=SCALER,
+        scale=scale,
+        offset=offset,
+        mean=tuple(mean),
+        std=tuple(std),
+    )
+
+
+def to_pixels(stream: Any, rule: PixelRule) -> Any:
+    """Append the graph of `rule` to an ffmpeg-python stream: frames of any kind in, RGB24 `[size, size, 3]` out."""
+    side = rule.resize_size
+    # -1: the side that keeps the aspect ratio, rounded to the nearest pixel.
+    wide, high = (f"if(gt(iw,ih),-1,{side})", f"if(gt(iw,ih),{side},-1)") if rule.resize == "short" else (side, side)
+    return (
+        stream.filter("scale", w=wide, h=high, flags=rule.scaler)
+        .filter("format", "rgb24")
+        .filter("crop", rule.size, rule.size, f"floor((in_w-{rule.size})/2)", f"floor((in_h-{rule.size})/2)")
+    )
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Frames that came out of the graph, uint8 RGB `[k, size, size, 3]`, and what the log said of them.
+
+    complaint: ffmpeg's last error, or ''. decoded: frames that the decoder gave, where the log has it.
+    """
+
+    frames: np.ndarray
+    complaint: str
+    decoded: int | None
+
+
+def render(stream: Any, rule: PixelRule, *, at_most: int, deadline: float, stdin: bytes = b"") -> Rendered:
+    """Run an ffmpeg-python stream through the graph of `rule` and stop after `at_most` frames.
+
+    Every frame that enters the graph leaves it, none is repeated or dropped to keep a frame rate. VideoError when
+    ffmpeg fails.
+    """
+    command = (
+        to_pixels(stream, rule)
+        .output("pipe:1", format="rawvideo", fps_mode="passthrough", max_error_rate=1, **{"frames:v": at_most})
+        .global_args("-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+verbose")
+        .global_args("-filter_complex_threads", "1")
+        .compile(cmd=ffmpeg_exe())
+    )
+    frame_bytes = rule.size * rule.size * 3
+    done = run_ffmpeg(command, deadline=deadline, max_output=at_most * frame_bytes, stdin=stdin)
+    raise_if_failed(done)
+    if len(done.output) % frame_bytes:
+        raise VideoError(f"ffmpeg stopped in the middle of a frame: {done.complaint}")
+    frames = np.frombuffer(done.output, np.uint8).reshape(-1, rule.size, rule.size, 3)  # [k, h, w, 3]
+    return Rendered(frames, done.complaint, done.decoded)

@@ -1,0 +1,116 @@
+"""Chosen frames of one video file, the same ones that decoding everything and indexing would give.
+
+    the header's count, or count the packets            n frames, as the container claims
+    one decoding pass: frames idx_k, the last frame,    as many frames as asked for: n is true, done
+      and frame n, which must not exist                 otherwise the claim was wrong:
+    a second pass with the number of frames that the    exact
+      first one decoded, or that a count of them gives
+
+A claim costs a tenth of decoding, or nothing, and is right for whole videos in the usual codecs. It differs from the
+frames that come out for truncated files, edit lists, field pictures and lies; asking for the last frame and for one
+that must not exist finds every such case.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ffmpeg
+import numpy as np
+
+from .container import claimed_frames
+from .errors import VideoError
+from .ffmpeg import ffmpeg_exe, raise_if_failed, run_ffmpeg
+from .pixels import PixelRule, render
+
+# Demuxers that read one file and nothing else: no playlists, no scripts, no image sequences, no devices.
+# Audio alone is let in so that it can be told from a damaged file.
+CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2",
+    "matroska,webm",
+    "avi,flv,mpegts,mpeg,mpegvideo,m4v,asf,ogg,gif,apng,ivf,nut,mxf,rm,dv,yuv4mpegpipe",
+    "h264,hevc,vvc,obu,vc1,mjpeg",
+    "wav,flac,mp3",
+)
+MAX_PIXELS = 8192 * 8192
+MAX_FRAMES = 1_000_000
+_PROGRESS_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """What came of believing that a video has n frames; frames is None when it has not."""
+
+    n: int
+    frames: np.ndarray | None
+    complaint: str = ""
+    decodable: int = 0  # where the attempt found out
+
+
+def decode_video(
+    path: Path, choose: Callable[[int], list[int]], rule: PixelRule, *, deadline: float
+) -> tuple[np.ndarray, str]:
+    """(uint8 RGB `[m, size, size, 3]`, note) of the frames `choose(n)` of a regular file with n frames."""
+    claimed = claimed_frames(path) or _count(path, decode=False, deadline=deadline)
+    first = last = _attempt(path, choose, claimed, rule, deadline)
+    if last.frames is None and first.decodable:
+        last = _attempt(path, choose, first.decodable, rule, deadline)
+    if last.frames is None:
+        last = _attempt(path, choose, _count(path, decode=True, deadline=deadline), rule, deadline)
+    if last.n == 0:
+        raise VideoError(f"no frame could be decoded{': ' * bool(first.complaint)}{first.complaint}")
+    if last.frames is None:
+        raise VideoError("decoding it twice gave two different numbers of frames")
+    fewer = f"container claims {claimed} frames, {last.n} decodable" if last.n < claimed else ""
+    return last.frames, ": ".join(part for part in (fewer, first.complaint) if part)
+
+
+def _attempt(path: Path, choose: Callable[[int], list[int]], n: int, rule: PixelRule, deadline: float) -> _Attempt:
+    """The chosen frames of a video that has n frames, if it has."""
+    if n == 0:
+        return _Attempt(n, None)
+    if n > MAX_FRAMES:
+        raise VideoError(f"claims {n} frames, {MAX_FRAMES} are allowed; cut it into shorter videos")
+    chosen = choose(n)
+    distinct = sorted({*chosen, n - 1})
+    stream = _open(path)["V:0"]
+    if len(distinct) < n:
+        stream = stream.filter("select", "+".join(f"eq(n,{k})" for k in [*distinct, n]))
+    done = render(stream, rule, at_most=len(distinct) + 1, deadline=deadline)
+    if len(done.frames) != len(distinct):
+        # Too many frames: the run ended before the video did.
+        reached_end = len(done.frames) < len(distinct)
+        return _Attempt(n, None, done.complaint, (done.decoded or 0) if reached_end else 0)
+    place = {k: i for i, k in enumerate(distinct)}
+    return _Attempt(n, done.frames[[place[k] for k in chosen]], done.complaint)  # frames: [m, h, w, 3]
+
+
+def _open(path: Path) -> Any:
+    """The file as an ffmpeg-python input that opens nothing else."""
+    return ffmpeg.input(
+        # `file:` and an absolute path: no character of a name has a meaning after it.
+        f"file:{path.absolute()}",
+        threads=1,
+        protocol_whitelist="file",
+        format_whitelist=",".join(CONTAINERS),
+        max_pixels=MAX_PIXELS,
+        # A picture size that changes in mid-stream would rebuild the graph, and `select` would count from 0 again.
+        reinit_filter=0,
+    )
+
+
+def _count(path: Path, *, decode: bool, deadline: float) -> int:
+    """Frames by decoding them all, or packets without decoding any."""
+    how = {"c": "wrapped_avframe", "fps_mode": "passthrough", "max_error_rate": 1} if decode else {"c": "copy"}
+    command = (
+        _open(path)["V:0"]
+        .output("pipe:1", format="null", progress="pipe:1", **{"frames:v": MAX_FRAMES + 1}, **how)
+        .global_args("-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+error")
+        .compile(cmd=ffmpeg_exe())
+    )
+    done = run_ffmpeg(command, deadline=deadline, max_output=_PROGRESS_BYTES)
+    raise_if_failed(done)
+    counts = re.findall(rb"^frame=\s*(\d+)", done.output, re.MULTILINE)
+    return int(counts[-1]) if counts else 0
