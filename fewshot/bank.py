@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..cache.index import FAILED, MISSING
 from ..cache.store import Store, StoreHeader
+from .copying import copy_cubes
 from .episode import Episode, EpisodeRows
 from .errors import FewShotError
 from .philox import below, key_of, random_words
@@ -64,14 +65,7 @@ class FeatureBank:
 
         Raises FewShotError naming the first video whose cube holds NaN or Inf.
         """
-        # A copy a cube is what the machine's memory gives; index_select over many shards would need one more.
-        if self.store.header.compress:
-            for i, (position, view) in enumerate(zip(positions.tolist(), views.tolist(), strict=True)):
-                out[i].copy_(self._view(view)[position])
-        else:
-            shards, slots = np.divmod(self.rows[positions], self.store.header.shard_rows)
-            for i, (shard, slot, view) in enumerate(zip(shards.tolist(), slots.tolist(), views.tolist(), strict=True)):
-                out[i].copy_(self._map(shard)[slot, view])
+        copy_cubes(self._sources(positions, views), out)
         for i in np.flatnonzero(~self._checked[positions, views]):
             # float16 values cannot overflow a float32 sum, so the sum is finite exactly when all of them are.
             if not torch.isfinite(out[i].sum(dtype=torch.float32)):
@@ -116,6 +110,15 @@ class FeatureBank:
             torch.from_numpy(rows.labels).to(device),
             torch.from_numpy(numbers[rows.classes]).to(device),  # [b, way]
         )
+
+    def _sources(self, positions: np.ndarray, views: np.ndarray) -> list[Tensor]:
+        """The stored cubes [c, t, h, w] of positions and views, int64 [m] each."""
+        if self.store.header.compress:
+            pairs = zip(positions.tolist(), views.tolist(), strict=True)
+            return [self._view(view)[position] for position, view in pairs]
+        shards, slots = np.divmod(self.rows[positions], self.store.header.shard_rows)
+        places = zip(shards.tolist(), slots.tolist(), views.tolist(), strict=True)
+        return [self._map(shard)[slot, view] for shard, slot, view in places]
 
     def _view(self, view: int) -> Tensor:
         """float16 [n, c, t, h, w]: one view of all usable videos, decompressed once and held."""

@@ -47,7 +47,7 @@ def score_episodes(
     method.eval()
     buffers, parts = Buffers(), []
     try:
-        with torch.inference_mode():
+        with torch.no_grad():  # not inference_mode: a head that fits per episode must be able to undo it
             for start, part in chunks(rows, bank.store.spec.cube_shape):
                 episode = bank.episode(part, device=device, train_class_ids=train_class_ids, buffers=buffers)
                 rng = np.random.Generator(np.random.Philox(key=[seed, start]))
