@@ -77,7 +77,9 @@ def _step(
 
 
 def _head(channels: int, n_classes: int, seed: int) -> nn.Linear:
-    head = nn.utils.skip_init(nn.Linear, channels, n_classes)
+    with torch.device("meta"):  # so that no number of the global generator is spent
+        head = nn.Linear(channels, n_classes)
+    head.to_empty(device="cpu")
     with torch.no_grad():
         head.weight.normal_(0, 0.02, generator=torch.Generator().manual_seed(seed))
         head.bias.zero_()

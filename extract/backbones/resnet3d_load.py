@@ -13,7 +13,7 @@ from .base import Backbone
 from .resnet3d import ResNet3D, ResNet3DPlan, random_state
 from .weights import WeightsFile, digest, find_weights, fit_state, read_weights
 
-_DEPTHS = {
+_DEPTHS: dict[tuple[str, tuple[int, ...]], int] = {
     ("basic", (1, 1, 1, 1)): 10,
     ("basic", (2, 2, 2, 2)): 18,
     ("basic", (3, 4, 6, 3)): 34,

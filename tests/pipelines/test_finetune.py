@@ -1,0 +1,195 @@
+"""Fine-tuning: it learns, sees the train classes alone, and leaves a file that loads."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from mastaf.cache import console
+from mastaf.extract.backbones import BACKBONES
+from mastaf.extract.backbones.registry import load_backbone
+from mastaf.extract.decode import decode_clip
+from mastaf.extract.errors import ExtractError
+from mastaf.extract.motion import render_motion
+from mastaf.pipelines import finetune_cli
+from mastaf.pipelines.clips import ClipSource
+from mastaf.pipelines.errors import PipelineError
+from mastaf.pipelines.finetune import finetune
+from safetensors import safe_open
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("finetune") / "motion"
+    render_motion(root, clips_per_class={"train": 6, "val": 1, "test": 1})
+    return root
+
+
+@pytest.fixture
+def root(rendered, tmp_path) -> Path:
+    """Two easy train classes; the val and test videos cannot be read, so a look at one of them would show."""
+    for name in ("blink", "slide_right"):
+        shutil.copytree(rendered / "train" / name, tmp_path / "videos" / "train" / name)
+    for split, name in (("val", "pulse"), ("test", "rock")):
+        folder = tmp_path / "videos" / split / name
+        folder.mkdir(parents=True)
+        (folder / "clip.mp4").write_text("not a video")
+    return tmp_path / "videos"
+
+
+def tune(root: Path, out: Path, **options):
+    small = {"weights": "random", "size": 32, "steps": 2, "batch": 4, "precision": "fp32"}
+    return finetune(dataset="folder", root=root, out=out, **(small | options))
+
+
+def test_it_learns_and_leaves_weights_that_load(root, tmp_path):
+    out = tmp_path / "run"
+    summary = tune(root, out, steps=40, batch=8, augmentations=["shift"])
+    assert summary["failures"] == [], "val and test videos must not be touched"
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 41))
+    losses = [line["loss"] for line in lines]
+    assert np.mean(losses[-8:]) < 0.7 * np.mean(losses[:8])
+
+    start = load_backbone("r3d-tiny", weights="random", size=32)
+    tuned = load_backbone("r3d-tiny", weights=str(out / "backbone.safetensors"), size=32)
+    assert tuned.weights_sha256 == summary["weights_sha256"] != start.weights_sha256
+    assert summary["base_weights"] == start.weights_sha256
+    assert tuned.facts["classes_seen"] == [
+        {"dataset": "folder", "split_scheme": "folder", "classes": ["blink", "slide_right"]}
+    ]
+    assert tuned.facts["pretraining"] == ["folder: its 2 train classes"]
+    with safe_open(out / "backbone.safetensors", framework="pt") as file:
+        provenance = json.loads(file.metadata()["mastaf"])
+    assert provenance == json.loads((out / "finetune.json").read_text())
+    assert provenance["options"]["lr"] == 2e-3
+    assert sorted(path.name for path in out.iterdir()) == ["backbone.safetensors", "finetune.json", "metrics.jsonl"]
+
+
+def test_the_tuned_network_separates_the_classes_it_saw(root, tmp_path):
+    tune(root, tmp_path / "run", steps=40, batch=8)
+    tuned = load_backbone("r3d-tiny", weights=str(tmp_path / "run/backbone.safetensors"), size=32)
+    run = tuned.prepare_for_inference("fp32", "cpu")
+    vectors = []
+    for name in ("blink", "slide_right"):
+        clips = [decode_clip(path, frames=16, rule=tuned.pixels).pixels for path in (root / "train" / name).iterdir()]
+        vectors.append(run(torch.from_numpy(np.stack(clips))).mean(dim=(2, 3, 4)))  # [6, c]
+    within = sum(torch.cdist(v, v).mean() for v in vectors) / 2
+    assert torch.cdist(*vectors).mean() > 1.5 * within
+
+
+def test_tuning_goes_on_from_tuned_weights_and_remembers_all_classes(root, tmp_path):
+    tune(root, tmp_path / "first")
+    first = str(tmp_path / "first/backbone.safetensors")
+    summary = tune(root, tmp_path / "second", weights=first)
+    assert summary["base_source"] == first
+    assert summary["options"]["lr"] == 2e-4
+    assert len(summary["facts"]["classes_seen"]) == 2
+
+
+def test_the_seed_decides_everything(root, tmp_path):
+    torch.random.manual_seed(1)
+    before = torch.random.get_rng_state()
+    digests = [
+        tune(root, tmp_path / f"run{n}", seed=seed, workers=n + 1)["weights_sha256"] for n, seed in enumerate((0, 0, 1))
+    ]
+    assert digests[0] == digests[1] != digests[2]
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", list(BACKBONES))
+def test_every_backbone_can_be_tuned(root, tmp_path, name):
+    summary = tune(root, tmp_path / "run", backbone=name, frames=8, steps=1, batch=2, weights_dtype="float16")
+    path = tmp_path / "run/backbone.safetensors"
+    assert load_backbone(name, weights=str(path), frames=8, size=32).weights_sha256 == summary["weights_sha256"]
+    with safe_open(path, framework="pt") as file:
+        assert file.get_tensor("conv1.weight").dtype == torch.float16
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"recipe": "episodic"}, "recipe ('episodic') must be one of classify"),
+        ({"augmentations": ["mirror"]}, "augment ('mirror') must be of"),
+        ({"backbone": "r3d-huge"}, "unknown backbone 'r3d-huge'"),
+        ({"lr": 1e30, "steps": 9}, "use a smaller --lr"),
+    ],
+)
+def test_wrong_options_are_one_line_and_leave_no_weights(root, tmp_path, options, words):
+    with pytest.raises((PipelineError, ExtractError)) as caught:
+        tune(root, tmp_path / "run", **options)
+    assert words in str(caught.value)
+    assert not (tmp_path / "run/backbone.safetensors").exists()
+
+
+def test_a_finished_run_is_not_overwritten(root, tmp_path):
+    tune(root, tmp_path / "run", steps=1)
+    before = (tmp_path / "run/backbone.safetensors").read_bytes()
+    with pytest.raises(PipelineError, match="holds a finished run"):
+        tune(root, tmp_path / "run", steps=1)
+    assert (tmp_path / "run/backbone.safetensors").read_bytes() == before
+
+
+def test_one_class_is_not_enough(root, tmp_path):
+    shutil.rmtree(root / "train/blink")
+    with pytest.raises(PipelineError, match="1 train classes, and 2 or more are needed"):
+        tune(root, tmp_path / "run")
+
+
+def test_a_broken_video_is_named_and_the_rest_is_used(root, tmp_path):
+    (root / "train/blink/clip000.mp4").write_text("not a video")
+    arguments = (
+        f"--dataset folder --root {root} --weights random --size 32 --steps 1 --batch 4 --out {tmp_path / 'run'}"
+    )
+    result = CliRunner().invoke(finetune_cli.command, arguments.split(), standalone_mode=False)
+    assert result.return_value == console.FINISHED_WITH_FAILURES
+    assert "trained on 11 clips of 2 classes" in result.output
+    assert "blink/clip000" in result.output
+    assert (tmp_path / "run/backbone.safetensors").exists()
+
+
+def test_a_class_without_a_usable_video_is_an_error(root, tmp_path):
+    for path in (root / "train/blink").iterdir():
+        path.write_text("not a video")
+    with pytest.raises(PipelineError, match="no video of class 'blink' can be decoded"):
+        tune(root, tmp_path / "run")
+
+
+def test_clips_that_do_not_fit_into_memory_are_decoded_again(rendered):
+    paths = sorted((rendered / "train/grow").iterdir())
+    rule = load_backbone("r3d-tiny", weights="random", size=32).pixels
+    rule = replace(rule, size=rule.resize_size)
+    one = 16 * rule.size * rule.size * 3
+    sources = [ClipSource(paths, frames=16, rule=rule, memory_bytes=room * one, workers=2) for room in (0, 2, 100)]
+    loaded = []
+    for source in sources:
+        assert source.decode_all() == {}
+        loaded.append(source.load([5, 0, 3]))
+        source.close()
+    assert np.array_equal(loaded[0], loaded[1])
+    assert np.array_equal(loaded[0], loaded[2])
+    expected = decode_clip(paths[3], frames=16, rule=rule).pixels
+    assert np.array_equal(loaded[0][2], expected)
+
+
+def test_help_does_not_import_torch():
+    code = (
+        "import sys; from mastaf.pipelines.finetune_cli import command;"
+        "command.main(['--help'], standalone_mode=False); assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
+    assert "Examples:" in done.stdout
+
+
+def test_epochs_and_steps_together_are_refused():
+    result = CliRunner().invoke(finetune_cli.command, ["--epochs", "2", "--steps", "3"])
+    assert result.exit_code == 2
+    assert "give one of them" in result.output
