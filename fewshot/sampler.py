@@ -21,6 +21,10 @@ class EpisodeSampler:
     `single`: one query video in the whole episode, its way drawn uniformly; `per_class`: `queries` of each way,
     those of way 0 first.
 
+    The recipe: the key is the sha256 of ("mastaf episodes 1", seed, split, way, shot, query_mode, queries); of episode
+    i's random words, the first `way` choose classes, one the query's way (drawn in both modes), and then shot +
+    queries of each way in turn its videos, support first.
+
     Episode `i` depends on (seed, split, way, shot, query_mode, queries, i) and the keys and classes alone. Raises
     FewShotError when the split cannot give such episodes.
     """

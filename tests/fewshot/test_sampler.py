@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mastaf.fewshot.errors import FewShotError
+from mastaf.fewshot.philox import key_of, random_words
 from mastaf.fewshot.sampler import EpisodeSampler
 
 
@@ -84,6 +85,39 @@ def test_each_number_that_names_a_list_changes_it(change):
     first, second = sampler().rows(0, 200), sampler(**change).rows(0, 200)
     same = (first.classes[:, 0] == second.classes[:, 0]).mean()
     assert same < 0.4  # five classes: 0.2 by chance
+
+
+def recipe(number, keys, classes, *, split, way, shot, query_mode, queries, seed):
+    """Episode `number` as keys, by the documented recipe in plain integers: (ways, queries with their way)."""
+    key = key_of("mastaf episodes 1", seed, split, way, shot, query_mode, queries)
+    each = shot + queries
+    words = iter(random_words(key, np.array([number], dtype=np.uint64), way + 1 + way * each)[0].tolist())
+
+    def pop(left):
+        return left.pop(next(words) * len(left) >> 64)
+
+    names = sorted(set(classes))
+    ways = [pop(names) for _ in range(way)]
+    asked = next(words) * way >> 64
+    taken = []
+    for name in ways:
+        left = sorted(k for k, c in zip(keys, classes, strict=True) if c == name)
+        taken.append([pop(left) for _ in range(each)])
+    support = [videos[:shot] for videos in taken]
+    if query_mode == "single":
+        return support, [(taken[asked][shot], asked)]
+    return support, [(k, n) for n, videos in enumerate(taken) for k in videos[shot:]]
+
+
+@pytest.mark.parametrize(("query_mode", "queries"), [("single", 1), ("per_class", 2)])
+def test_an_episode_follows_the_documented_recipe(query_mode, queries):
+    keys, classes = videos((9, 6, 30, 7, 8))
+    named = {"split": "val", "way": 4, "shot": 3, "query_mode": query_mode, "queries": queries, "seed": 17}
+    rows = sampler(**named).rows(2**33, 15)
+    for i in range(15):
+        support, query = recipe(2**33 + i, keys, classes, **named)
+        assert [[keys[row] for row in way] for way in rows.support[i]] == support
+        assert [(keys[row], n) for row, n in zip(rows.query[i], rows.labels[i], strict=True)] == query
 
 
 def test_draws_are_uniform():
