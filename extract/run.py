@@ -13,7 +13,7 @@ from ..cache.index import FAILED, MISSING
 from ..cache.packing import default_shard_rows
 from ..cache.record import StoreHeader
 from ..cache.spec import FeatureSpec
-from ..cache.store import Store, writer_lock
+from ..cache.store import Store, store_class, writer_lock
 from .backbones.base import Backbone
 from .decode import Clip, decode_clip
 from .decoding import decode_in_order
@@ -57,6 +57,7 @@ def extract(
     Raises ExtractError or CacheError on wrong input or a store of other cubes, StoppedError or OSError when the
     machine stops it; what was written stays.
     """
+    store_class(out)  # a wrong suffix is an error before anything is made
     check_flip(views, videos, allow_flip=allow_flip)
     target = resolve_device(device)
     name = device_name(target)
