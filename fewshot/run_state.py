@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cache.atomic import write_bytes
+from ..cache.atomic import disk_full, write_bytes
 from .errors import FewShotError
 from .methods.base import Method
 from .weights import load_exactly, read_tensors, write_tensors
@@ -80,7 +80,8 @@ def load_state(folder: Path, method: Method, optimiser: torch.optim.Optimizer) -
 
 def append_metrics(folder: Path, line: dict[str, Any]) -> None:
     """Add one line to the run's metrics."""
-    with (folder / METRICS_FILE).open("a", encoding="utf-8") as stream:
+    path = folder / METRICS_FILE
+    with disk_full(path), path.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(line, allow_nan=False) + "\n")
 
 

@@ -7,10 +7,12 @@ import numpy as np
 import torch
 
 from ..cache import console
+from ..cache.atomic import remove_leftovers
 from ..cache.store import Store, writer_lock
 from .checkpoint import (
     BEST_FILE,
     LAST_FILE,
+    SUMMARY_FILE,
     TrainSummary,
     read_train_summary,
     write_train_summary,
@@ -20,8 +22,10 @@ from .environment import describe_device, resolve_device
 from .errors import FewShotError
 from .plan import TrainPlan, TrainSettings, calibration_cubes, plan_training
 from .run_config import CONFIG_FILE, RunConfig, read_config, run_name, write_config
-from .run_state import STATE_FILE, RunProgress
+from .run_state import METRICS_FILE, STATE_FILE, RunProgress
 from .trainer import Trainer
+
+_RUN_FILES = (CONFIG_FILE, STATE_FILE, METRICS_FILE, BEST_FILE, LAST_FILE, SUMMARY_FILE)
 
 
 def train(
@@ -96,6 +100,8 @@ def _finish(folder: Path, plan: TrainPlan, progress: RunProgress) -> TrainSummar
 
 def _enter(folder: Path, config: RunConfig, *, say: bool) -> TrainSummary | None:
     """Claim a new folder, or accept that of the same run: its summary when it is finished, else None."""
+    for name in _RUN_FILES:
+        remove_leftovers(folder / name)
     if not (folder / CONFIG_FILE).is_file():
         strangers = sorted(p.name for p in folder.iterdir() if p.name not in ("run.lock", "results"))
         if strangers:
