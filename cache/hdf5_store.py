@@ -104,7 +104,9 @@ class Hdf5Store(Store):
 
 def _create_virtual(file: Any, name: str, header: StoreHeader, n: int) -> None:
     """The data set `cubes` over the shard files, by their names relative to the main file."""
-    from h5py import h5d, h5p, h5s, h5t
+    import h5py
+
+    h5d, h5p, h5s, h5t = h5py.h5d, h5py.h5p, h5py.h5s, h5py.h5t
 
     row = header.spec.row_shape
     space, properties = h5s.create_simple((n, *row)), h5p.create(h5p.DATASET_CREATE)

@@ -19,11 +19,12 @@ def staged(path: Path, parts: tuple[str, ...]) -> Iterator[Path]:
     Raises CacheError when `path` exists, StoppedError when the disk is full. The caller is its only writer
     (`writer_lock`): what a killed run left in other such folders is removed.
     """
+    _remove_leftovers(path, parts)
     for part in parts:
-        _require_free(path, path.with_name(path.name + part))
+        place = path.with_name(path.name + part)
+        if place.exists() or place.is_symlink():
+            raise CacheError(f"{place} exists already; name another path, or move or remove it first")
     path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".{_literal(path.name)}.*.making"):
-        shutil.rmtree(leftover, ignore_errors=True)
     with disk_full(path):
         folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".making"))
         try:
@@ -36,12 +37,13 @@ def staged(path: Path, parts: tuple[str, ...]) -> Iterator[Path]:
         sync_directory(path.parent)
 
 
-def _require_free(path: Path, part: Path) -> None:
-    # An empty folder may be what a run left that was killed between two moves; renaming over it is allowed.
-    if part != path and part.is_dir() and not part.is_symlink() and not any(part.iterdir()):
-        return
-    if part.exists() or part.is_symlink():
-        raise CacheError(f"{part} exists already; name another path, or move or remove it first")
+def _remove_leftovers(path: Path, parts: tuple[str, ...]) -> None:
+    for leftover in path.parent.glob(f".{_literal(path.name)}.*.making"):
+        for part in parts[:-1]:
+            # The last part is made last and moved last: still here without the others, it says who moved those.
+            if (leftover / path.name).exists() and not (leftover / (path.name + part)).exists() and not path.exists():
+                shutil.rmtree(path.with_name(path.name + part), ignore_errors=True)
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _sync_tree(folder: Path) -> None:

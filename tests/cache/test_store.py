@@ -189,7 +189,15 @@ def test_shards_of_a_lost_main_file_are_not_overwritten(tmp_path, make):
     store.path.unlink()
     with pytest.raises(CacheError, match=r"s\.h5\.shards exists already"):
         make.empty(tmp_path / "s.h5")
+    with pytest.raises(CacheError, match=r"s\.h5\.shards exists already"):
+        make.empty(tmp_path / "s.h5")
     assert store.shard_path(0).exists()
+
+
+def test_a_folder_in_the_way_is_not_taken_for_a_leftover(tmp_path, make):
+    (tmp_path / "s.h5.shards").mkdir()
+    with pytest.raises(CacheError, match=r"s\.h5\.shards exists already"):
+        make.empty(tmp_path / "s.h5")
 
 
 def test_paths_that_are_no_store(tmp_path, make):

@@ -1,0 +1,229 @@
+"""A writer of a store is killed (SIGKILL) at every step: what it had finished is there, and the rest can follow."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from mastaf.cache.index import DONE, FAILED, VideoIndex
+from mastaf.cache.spec import FeatureSpec
+from mastaf.cache.store import StoreHeader, create_store, open_store, writer_lock
+from mastaf.cache.verify import verify_store
+
+N, SHARD_ROWS = 10, 4
+SPEC = FeatureSpec(
+    backbone="r3d-tiny",
+    weights="ab" * 32,
+    layer="layer4",
+    frames=16,
+    sampling="even",
+    resize="squash",
+    resize_size=128,
+    size=112,
+    scaler="bilinear",
+    scale=1 / 255,
+    offset=0.0,
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+    precision="fp32",
+    dtype="float16",
+    views=("plain", "flip"),
+    cube_shape=(4, 1, 2, 2),
+)
+KEYS = tuple(f"walk/clip{i}" for i in range(N))
+INDEX = VideoIndex(KEYS, KEYS, ("walk",) * N, ("test",) * N, ("",) * N)
+TRUTH = np.random.default_rng(0).normal(size=(N, *SPEC.row_shape)).astype("<f2")
+
+# Runs in a process of its own. It counts the steps of the scenario, and dies at one of them in each of many forks,
+# so that zarr and h5py are imported once.
+DRIVER = """
+import itertools, json, os, signal, sys, tempfile, threading
+from pathlib import Path
+
+import h5py, zarr  # noqa
+sys.path.insert(0, sys.argv[1])
+import test_store_kill as scenario
+from mastaf.cache import hdf5_store, zarr_store  # noqa
+
+step, last = 0, -1
+
+def count():
+    global step
+    step += 1
+    if step - 1 == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def counted(call):
+    def wrapped(*arguments, **keywords):
+        # zarr works in threads, on files that are not in place yet.
+        if threading.current_thread() is threading.main_thread():
+            count()
+        return call(*arguments, **keywords)
+    return wrapped
+
+def sync(descriptor, turn=itertools.count()):
+    if next(turn) % 6 == 0:  # a store is some thirty small files: each sixth of them will do
+        count()
+
+class HalfWritten:
+    def __init__(self, stream):
+        self.stream = stream
+    def write(self, data):
+        half = len(data) // 2
+        self.stream.write(data[:half])
+        self.stream.flush()
+        count()
+        self.stream.write(data[half:])
+    def __enter__(self):
+        return self
+    def __exit__(self, *error):
+        self.stream.close()
+
+def opened(path, mode="r", *arguments, open=Path.open, **keywords):
+    stream = open(path, mode, *arguments, **keywords)
+    return HalfWritten(stream) if mode == "wb" and path.name.startswith(".") else stream
+
+os.fsync, os.rename, os.replace = sync, counted(os.rename), counted(os.replace)
+tempfile.mkstemp, tempfile.mkdtemp = counted(tempfile.mkstemp), counted(tempfile.mkdtemp)
+Path.open = opened
+
+for last in itertools.count():
+    folder = Path(sys.argv[2]) / str(last)
+    folder.mkdir()
+    child = os.fork()
+    if child == 0:
+        scenario.run(folder, sys.argv[3], sys.argv[4])
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    if not os.WIFSIGNALED(status):
+        break
+print(json.dumps({"steps": last, "status": status}))
+"""
+
+
+def _write(store, shard, failed=()):
+    rows = store.shard_range(shard)
+    states = [FAILED if row in failed else DONE for row in rows]
+    reasons = {row: "broken" for row in rows if row in failed}
+    store.write_shard(shard, TRUTH[rows], states=states, reasons=reasons, notes={}, device="cpu")
+
+
+def _create(path, compress):
+    header = StoreHeader(
+        spec=SPEC,
+        dataset="folder",
+        split_scheme="folder",
+        flip_keeps_class=True,
+        shard_rows=SHARD_ROWS,
+        compress=compress,
+        batch=2,
+        threads=1,
+    )
+    return create_store(path, header=header, index=INDEX)
+
+
+def run(folder, suffix, compress):
+    """Create, write shard 1 with a failed row, write shard 0, retry shard 1, convert."""
+    from mastaf.cache.convert import convert_store
+
+    store = _create(folder / f"s{suffix}", compress)
+    _write(store, 1, failed=(5,))
+    _write(store, 0)
+    _write(store, 1)
+    convert_store(store.path, folder / ("t.h5" if suffix == ".zarr" else "t.zarr"))
+
+
+def _check(path):
+    """An existing store opens, vouches for nothing but the truth, and its shards are whole."""
+    store = open_store(path)
+    assert store.index == INDEX
+    assert verify_store(store) == []
+    done = np.flatnonzero(store.states() == DONE)
+    for view in (0, 1):
+        np.testing.assert_array_equal(store.read(done, view), TRUTH[done, view])
+    return store
+
+
+def _finish(folder, suffix, compress):
+    """What the same command does when it is run again."""
+    path = folder / f"s{suffix}"
+    with writer_lock(path):
+        store = _check(path) if path.exists() else _create(path, compress)
+        before = store.states()
+        for shard in range(store.n_shards):
+            record = store.record(shard)
+            if record is None or FAILED in record.states:
+                _write(store, shard)
+    assert (_check(path).states() == DONE).all()
+    return before.tolist()
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [(".zarr", ""), (".h5", ""), (".zarr", "zstd")])
+def test_killed_at_every_step(tmp_path, suffix, compress, monkeypatch):
+    monkeypatch.setattr("os.fsync", lambda _descriptor: None)  # no power is cut here
+    arguments = [os.path.dirname(__file__), str(tmp_path), suffix, compress]  # noqa: PTH120
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["status"] == 0
+    assert found["steps"] > 25
+    seen = set()
+    for step in range(found["steps"]):
+        folder = tmp_path / str(step)
+        other = folder / ("t.h5" if suffix == ".zarr" else "t.zarr")
+        if other.exists():
+            assert _check(other).states().tolist() == [DONE] * 8 + [0] * 2
+        seen.add(tuple(_finish(folder, suffix, compress)))
+        left = [path for path in folder.rglob(".*") if f".{other.name}." not in str(path)]
+        assert left == [], f"step {step} left {left}"
+    # Every state that the scenario passes through was met, and no other.
+    assert seen == {
+        (0,) * 10,
+        (0,) * 4 + (1, 2, 1, 1) + (0,) * 2,
+        (1,) * 4 + (1, 2, 1, 1) + (0,) * 2,
+        (1,) * 8 + (0,) * 2,
+    }
+
+
+LOOP = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import test_store_kill as scenario
+path = Path(sys.argv[2])
+store = scenario.open_store(path) if path.exists() else scenario._create(path, "")
+print("ready", flush=True)
+while True:
+    for shard in range(store.n_shards):
+        scenario._write(store, shard)
+"""
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
+def test_killed_at_any_moment(tmp_path, suffix):
+    rng = random.Random(0)
+    path = tmp_path / f"s{suffix}"
+    for _ in range(30):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", LOOP, os.path.dirname(__file__), str(path)],  # noqa: PTH120
+            stdout=subprocess.PIPE,
+        )
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"ready\n"
+        time.sleep(rng.uniform(0, 0.3))
+        writer.kill()
+        writer.wait()
+        writer.stdout.close()
+        _check(path)
+    _finish(tmp_path, suffix, "")
