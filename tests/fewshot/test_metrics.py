@@ -67,16 +67,17 @@ def bootstrap_by_loops(
     return sorted(found)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_clustered_interval_agrees_with_a_slow_bootstrap(seed: int) -> None:
-    correct, videos, classes = answers(seed)
+@pytest.mark.parametrize(("seed", "spread"), [(0, 0.3), (1, 0.3), (2, 0.0)])
+def test_clustered_interval_agrees_with_a_slow_bootstrap(seed: int, spread: float) -> None:
+    correct, videos, classes = answers(seed, class_spread=spread)
     slow = bootstrap_by_loops(correct, videos, classes, 3000, random.Random(seed))
     low, high = clustered_ci95(correct, videos, classes)
-    # Two Monte Carlo estimates of one quantile; a resampling of queries alone would be three times narrower.
+    # Two Monte Carlo estimates of one quantile.
     width = slow[2925] - slow[75]
     assert low == pytest.approx(slow[75], abs=0.1 * width)
     assert high == pytest.approx(slow[2925], abs=0.1 * width)
-    assert width > 3 * 2 * mean_and_ci95(episode_accuracy(correct))[1]
+    plain = 2 * mean_and_ci95(episode_accuracy(correct))[1]
+    assert width > (3 if spread else 1.3) * plain
 
 
 def test_clustered_interval_of_independent_answers_is_close_to_the_plain_one() -> None:
@@ -89,7 +90,7 @@ def test_clustered_interval_of_independent_answers_is_close_to_the_plain_one() -
     assert low < mean < high
 
 
-def test_clustered_interval_is_reproducible_and_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clustered_interval_is_reproducible() -> None:
     data = answers()
     first = clustered_ci95(*data, seed=5)
     assert clustered_ci95(*data, seed=5) == first

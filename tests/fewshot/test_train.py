@@ -117,6 +117,34 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     assert without_rate(tmp_path / "cut") == without_rate(tmp_path / "whole")
 
 
+def test_a_line_without_its_state_is_written_once(
+    tmp_path: Path, toy_store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mastaf.fewshot import trainer
+
+    train(toy_store, out=tmp_path / "whole", **SMALL)
+    real, left = trainer.save_state, [2]
+
+    def cut(*arguments: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "save_state", cut)
+        with pytest.raises(KeyboardInterrupt):
+            train(toy_store, out=tmp_path / "cut", **SMALL)
+    assert len(metrics(tmp_path / "cut")) == 3
+    with (tmp_path / "cut" / "metrics.jsonl").open("a") as stream:
+        stream.write('{"episodes": 96, "lo')  # and one cut short
+    train(toy_store, out=tmp_path / "cut", **SMALL)
+    assert without_rate(tmp_path / "cut") == without_rate(tmp_path / "whole")
+    assert (tmp_path / "cut" / "last.safetensors").read_bytes() == (
+        tmp_path / "whole" / "last.safetensors"
+    ).read_bytes()
+
+
 def test_momentum_and_adam_continue_exactly(tmp_path: Path, toy_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from mastaf.fewshot.methods.base import Defaults
     from mastaf.fewshot.methods.mastaf import MASTAF
