@@ -90,13 +90,17 @@ def run_ffmpeg(command: Sequence[str], *, deadline: float, max_output: int, stdi
     return Finished(process.returncode, output, log.decode("utf-8", "replace"))
 
 
+class UnreadableError(VideoError):
+    """ffmpeg gave up on its input; the message is ffmpeg's reason, to be put behind what the input was."""
+
+
 def raise_if_failed(done: Finished) -> None:
-    """VideoError with a reason in words when ffmpeg did not end well."""
+    """VideoError when ffmpeg did not end well; UnreadableError when its reason is one for experts."""
     if done.status < 0:
-        raise VideoError(f"ffmpeg crashed on this video (signal {-done.status})")
+        raise UnreadableError(f"the decoder crashed (signal {-done.status})")
     if done.status > 0:
         reason = done.complaint or f"ffmpeg gave status {done.status} and no reason"
-        raise VideoError(reason if reason in _MEANINGS.values() else f"not a video that ffmpeg can read: {reason}")
+        raise (VideoError if reason in _MEANINGS.values() else UnreadableError)(reason)
 
 
 def _limit(pid: int, deadline: float) -> None:
@@ -174,7 +178,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 _DECODED = re.compile(r"Input stream #0:\d+ \(video\): .*?(\d+) frames decoded")
 _ERROR = re.compile(r"^(?:\[[^\]]* @ [^\]]*\] )*\[(?:error|fatal|panic)\] ?(?:\[[^\]]* @ [^\]]*\] ?)*(.*)")
 # Lines that only say that a line before them was an error.
-_ECHO = re.compile(r"Error (opening|parsing|while opening)|Conversion failed|To ignore this|Failed to set|$")
+_ECHO = re.compile(
+    r"Error (opening|parsing|while opening|submitting packet)|Conversion failed|To ignore this|Failed to set"
+    r"|Task finished|Terminating thread|Could not open encoder|Nothing was written|Cannot determine format"
+    r"|Decode error rate|$"
+)
 # What ffmpeg says, what it means.
 _MEANINGS = {
     "matches no streams": "no video stream",

@@ -13,6 +13,7 @@ import ffmpeg
 import numpy as np
 
 from .errors import VideoError
+from .ffmpeg import UnreadableError
 from .image_stream import as_avi, image_codec
 from .pixels import PixelRule, render
 from .video_file import MAX_FRAMES, MAX_PIXELS
@@ -20,6 +21,8 @@ from .video_file import MAX_FRAMES, MAX_PIXELS
 # Names that count as frames; what a file really holds is read from its first bytes.
 IMAGE_EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MAX_IMAGE_BYTES = 64 << 20
+# Here damage is an error; by default these decoders would paint over it. TIFF's takes unknown tags for damage.
+_STRICT = ("mjpeg", "png")
 
 
 def list_frames(folder: Path) -> list[str]:
@@ -88,14 +91,15 @@ def _decode_images(images: list[bytes], codec: str, rule: PixelRule, deadline: f
         protocol_whitelist="pipe",
         format_whitelist="avi",
         max_pixels=MAX_PIXELS,
-        # A damaged image is an error here; in a video the decoder would paint over the damage.
-        err_detect="crccheck+bitstream+buffer+explode",
+        # One packet, one image: nothing may look inside for more.
+        fflags="noparse+nofillin",
         **{"c:v": codec},
+        **({"err_detect": "crccheck+bitstream+buffer+explode"} if codec in _STRICT else {}),
     )["v:0"]
     try:
         done = render(stream, rule, at_most=len(images) + 1, deadline=deadline, stdin=as_avi(images))
         return done.frames, done.complaint
-    except VideoError as error:
+    except UnreadableError as error:
         return np.empty((0, rule.size, rule.size, 3), np.uint8), str(error)
 
 

@@ -111,6 +111,8 @@ def render(stream: Any, rule: PixelRule, *, at_most: int, deadline: float, stdin
     """
     command = (
         to_pixels(stream, rule)
+        # Time stamps from a file may repeat or run backwards; an hour a frame suits any frame rate.
+        .filter("setpts", "N*3600/TB")
         .output("pipe:1", format="rawvideo", fps_mode="passthrough", max_error_rate=1, **{"frames:v": at_most})
         .global_args("-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+verbose")
         .global_args("-filter_complex_threads", "1")

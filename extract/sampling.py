@@ -16,6 +16,7 @@ even frames in an order drawn per video.
 import hashlib
 
 from ..cache.console import unknown_name
+from .errors import ExtractError
 
 SAMPLING_RULES = ("even", "middle", "shuffled")
 
@@ -39,7 +40,7 @@ def select_indices(rule: str, n: int, m: int, *, key: str) -> list[int]:
     if rule == "shuffled":
         even = even_indices(n, m)
         return [even[k] for k in _permutation(m, key)]
-    raise ValueError(unknown_name("sampling rule", rule, SAMPLING_RULES))
+    raise ExtractError(unknown_name("sampling rule", rule, SAMPLING_RULES))
 
 
 def _permutation(m: int, key: str) -> list[int]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from .container import claimed_frames
 from .errors import VideoError
-from .ffmpeg import ffmpeg_exe, raise_if_failed, run_ffmpeg
+from .ffmpeg import UnreadableError, ffmpeg_exe, raise_if_failed, run_ffmpeg
 from .pixels import PixelRule, render
 
 # Demuxers that read one file and nothing else: no playlists, no scripts, no image sequences, no devices.
@@ -53,6 +53,13 @@ def decode_video(
     path: Path, choose: Callable[[int], list[int]], rule: PixelRule, *, deadline: float
 ) -> tuple[np.ndarray, str]:
     """(uint8 RGB `[m, size, size, 3]`, note) of the frames `choose(n)` of a regular file with n frames."""
+    try:
+        return _decode(path, choose, rule, deadline)
+    except UnreadableError as error:
+        raise VideoError(f"not a video that ffmpeg can read: {error}") from error
+
+
+def _decode(path: Path, choose: Callable[[int], list[int]], rule: PixelRule, deadline: float) -> tuple[np.ndarray, str]:
     claimed = claimed_frames(path) or _count(path, decode=False, deadline=deadline)
     first = last = _attempt(path, choose, claimed, rule, deadline)
     if last.frames is None and first.decodable:
@@ -77,7 +84,7 @@ def _attempt(path: Path, choose: Callable[[int], list[int]], n: int, rule: Pixel
     distinct = sorted({*chosen, n - 1})
     stream = _open(path)["V:0"]
     if len(distinct) < n:
-        stream = stream.filter("select", "+".join(f"eq(n,{k})" for k in [*distinct, n]))
+        stream = stream.filter("select", _is_one_of([*distinct, n]))
     done = render(stream, rule, at_most=len(distinct) + 1, deadline=deadline)
     if len(done.frames) != len(distinct):
         # Too many frames: the run ended before the video did.
@@ -85,6 +92,17 @@ def _attempt(path: Path, choose: Callable[[int], list[int]], n: int, rule: Pixel
         return _Attempt(n, None, done.complaint, (done.decoded or 0) if reached_end else 0)
     place = {k: i for i, k in enumerate(distinct)}
     return _Attempt(n, done.frames[[place[k] for k in chosen]], done.complaint)  # frames: [m, h, w, 3]
+
+
+def _is_one_of(numbers: list[int]) -> str:
+    """An ffmpeg expression that is true for frame n when n is in a sorted list.
+
+    A binary search: a flat sum of comparisons would be too deep for ffmpeg's parser from 101 terms on.
+    """
+    if len(numbers) == 1:
+        return f"eq(n,{numbers[0]})"
+    half = len(numbers) // 2
+    return f"if(lt(n,{numbers[half]}),{_is_one_of(numbers[:half])},{_is_one_of(numbers[half:])})"
 
 
 def _open(path: Path) -> Any:
