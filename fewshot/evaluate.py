@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,8 @@ def evaluate_fully(
             list_seed=list_seed or 0,
             **_from_head(head, drawn),
         )
-    with Progress(len(listing.rows), f"score {split}", "episodes") as bar:
+    shown = Progress(len(listing.rows), f"score {split}", "episodes") if progress else None
+    with shown or nullcontext() as bar:
         logits = score_episodes(
             head.method,
             bank,
@@ -91,7 +93,7 @@ def evaluate_fully(
             device=chosen,
             seed=listing.list_seed or 0,
             train_class_ids=head.train_class_ids,
-            advance=bar.advance if progress else None,
+            advance=bar.advance if bar is not None else None,
         )
     return _write(Path(out or head.folder) / "results", head, bank, listing, logits, start)
 

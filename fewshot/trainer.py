@@ -1,6 +1,7 @@
 """The training loop of one run: updates, validation, and state from which it continues."""
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,8 @@ class Trainer:
         self._saved = self._ticked = time.monotonic()
         self._window = (0, 0.0)  # episodes and seconds of updates since the last metrics line, in this session
         what = f"train {self.folder.name}"
-        with Progress(config.train_episodes, what, "episodes", done=progress.episodes) as bar:
+        shown = Progress(config.train_episodes, what, "episodes", done=progress.episodes) if show_progress else None
+        with shown or nullcontext() as bar:
             while progress.episodes < config.train_episodes and not self._stale(progress):
                 count = min(config.batch, config.train_episodes - progress.episodes)
                 loss = self._update(progress, count)
@@ -65,7 +67,7 @@ class Trainer:
                 progress.loss_sum += loss
                 progress.loss_count += 1
                 self._after(progress)
-                if show_progress:
+                if bar is not None:
                     bar.advance(count, f"loss {loss:.3f}" + _best(progress))
         return progress
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from mastaf.fewshot.bank import FeatureBank
 from mastaf.fewshot.checkpoint import load_run
 from mastaf.fewshot.episode_list import digest_of, read_episode_list
@@ -143,3 +144,14 @@ def test_left_out_videos_are_in_the_record(make_store: Make, tmp_path: Path) -> 
     store = make_store(tmp_path / "s.zarr", failed=["mop/003", "nod/000"])
     record = evaluate(store, way=3, episodes=20, out=tmp_path, **NEIGHBOR)
     assert record["coverage"] == {"videos": 30, "failed": 2, "missing": 0}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_trains_and_scores_as_a_cpu_does(noisy: Any, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"way": 3, "train_episodes": 32, "batch": 8, "select": False}
+    found = {}
+    for device in ("cpu", "cuda"):
+        train(noisy, out=tmp_path / device, device=device, **settings)
+        found[device] = evaluate_fully(noisy, tmp_path / device, episodes=50, device=device).predictions.logits
+    np.testing.assert_allclose(found["cuda"], found["cpu"], rtol=1e-2, atol=1e-2)
