@@ -14,11 +14,13 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import IO, cast
+from pathlib import Path
+from typing import IO, Any, cast
 
 from .errors import ExtractError, VideoError
 
 MAX_MEMORY = 4 << 30  # bytes of address space for one ffmpeg; an 8K HEVC video takes about 2 GB
+FILE = "file:?"  # stands for the one input file in an ffmpeg-python graph
 _LOG_TAIL = 32768  # bytes of stderr kept; a damaged video can log without end
 _CHUNK = 1 << 16
 
@@ -60,6 +62,16 @@ def ffmpeg_exe() -> str:
         raise ExtractError(
             "imageio-ffmpeg has no binary for this platform; set MASTAF_FFMPEG to an ffmpeg of 5.1 or newer"
         ) from error
+
+
+def command_line(stream: Any, file: Path | None = None) -> list[str]:
+    """The arguments for an ffmpeg-python output; its input `FILE`, if it has one, becomes `file`.
+
+    A name is put in last because ffmpeg-python cannot take one that is not UTF-8.
+    """
+    # `file:` and an absolute path: no character of a name has a meaning after it.
+    name = f"file:{file.absolute()}" if file else FILE
+    return [name if part == FILE else part for part in stream.compile(cmd=ffmpeg_exe())]
 
 
 def run_ffmpeg(command: Sequence[str], *, deadline: float, max_output: int, stdin: bytes = b"") -> Finished:
@@ -187,14 +199,14 @@ _ECHO = re.compile(
 _MEANINGS = {
     "matches no streams": "no video stream",
     "Format not on whitelist": "not a format that holds one video and nothing else (a list of other files?)",
-    "exceeds specified max pixel count": "its pictures have more pixels than are allowed",
+    r"Picture size [1-9]\d*x[1-9]\d* (exceeds|is invalid)": "its pictures have more pixels than are allowed",
 }
 
 
 def _last_error(log: str) -> str:
     errors = [found.group(1) for found in map(_ERROR.match, log.splitlines()) if found]
-    for words, meaning in _MEANINGS.items():
-        if any(words in error for error in errors):
+    for pattern, meaning in _MEANINGS.items():
+        if any(re.search(pattern, error) for error in errors):
             return meaning
     telling = [error for error in errors if not _ECHO.match(error)] or errors
     return re.sub(r"^Error opening [^:]*: ", "", " ".join(telling[-1].split()))[:200] if telling else ""

@@ -8,13 +8,14 @@ gives the same picture to within rounding and costs a fifth of the decoding time
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..cache.console import unknown_name
 from .errors import ExtractError, VideoError
-from .ffmpeg import ffmpeg_exe, raise_if_failed, run_ffmpeg
+from .ffmpeg import command_line, raise_if_failed, run_ffmpeg
 
 RESIZE_RULES = ("squash", "short")
 
@@ -103,23 +104,24 @@ class Rendered:
     decoded: int | None
 
 
-def render(stream: Any, rule: PixelRule, *, at_most: int, deadline: float, stdin: bytes = b"") -> Rendered:
-    """Run an ffmpeg-python stream through the graph of `rule` and stop after `at_most` frames.
+def render(
+    stream: Any, rule: PixelRule, *, at_most: int, deadline: float, file: Path | None = None, stdin: bytes = b""
+) -> Rendered:
+    """Run an ffmpeg-python stream of `file` or `stdin` through the graph of `rule`; stop after `at_most` frames.
 
     Every frame that enters the graph leaves it, none is repeated or dropped to keep a frame rate. VideoError when
     ffmpeg fails.
     """
-    command = (
+    output = (
         to_pixels(stream, rule)
         # Time stamps from a file may repeat or run backwards; an hour a frame suits any frame rate.
         .filter("setpts", "N*3600/TB")
         .output("pipe:1", format="rawvideo", fps_mode="passthrough", max_error_rate=1, **{"frames:v": at_most})
         .global_args("-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+verbose")
         .global_args("-filter_complex_threads", "1")
-        .compile(cmd=ffmpeg_exe())
     )
     frame_bytes = rule.size * rule.size * 3
-    done = run_ffmpeg(command, deadline=deadline, max_output=at_most * frame_bytes, stdin=stdin)
+    done = run_ffmpeg(command_line(output, file), deadline=deadline, max_output=at_most * frame_bytes, stdin=stdin)
     raise_if_failed(done)
     if len(done.output) % frame_bytes:
         raise VideoError(f"ffmpeg stopped in the middle of a frame: {done.complaint}")

@@ -22,7 +22,7 @@ import numpy as np
 
 from .container import claimed_frames
 from .errors import VideoError
-from .ffmpeg import UnreadableError, ffmpeg_exe, raise_if_failed, run_ffmpeg
+from .ffmpeg import FILE, UnreadableError, command_line, raise_if_failed, run_ffmpeg
 from .pixels import PixelRule, render
 
 # Demuxers that read one file and nothing else: no playlists, no scripts, no image sequences, no devices.
@@ -82,10 +82,10 @@ def _attempt(path: Path, choose: Callable[[int], list[int]], n: int, rule: Pixel
         raise VideoError(f"claims {n} frames, {MAX_FRAMES} are allowed; cut it into shorter videos")
     chosen = choose(n)
     distinct = sorted({*chosen, n - 1})
-    stream = _open(path)["V:0"]
+    stream = _open()["V:0"]
     if len(distinct) < n:
         stream = stream.filter("select", _is_one_of([*distinct, n]))
-    done = render(stream, rule, at_most=len(distinct) + 1, deadline=deadline)
+    done = render(stream, rule, at_most=len(distinct) + 1, deadline=deadline, file=path)
     if len(done.frames) != len(distinct):
         # Too many frames: the run ended before the video did.
         reached_end = len(done.frames) < len(distinct)
@@ -105,11 +105,10 @@ def _is_one_of(numbers: list[int]) -> str:
     return f"if(lt(n,{numbers[half]}),{_is_one_of(numbers[:half])},{_is_one_of(numbers[half:])})"
 
 
-def _open(path: Path) -> Any:
-    """The file as an ffmpeg-python input that opens nothing else."""
+def _open() -> Any:
+    """An ffmpeg-python input of one file (named by `command_line`) that opens nothing else."""
     return ffmpeg.input(
-        # `file:` and an absolute path: no character of a name has a meaning after it.
-        f"file:{path.absolute()}",
+        FILE,
         threads=1,
         protocol_whitelist="file",
         format_whitelist=",".join(CONTAINERS),
@@ -122,13 +121,12 @@ def _open(path: Path) -> Any:
 def _count(path: Path, *, decode: bool, deadline: float) -> int:
     """Frames by decoding them all, or packets without decoding any."""
     how = {"c": "wrapped_avframe", "fps_mode": "passthrough", "max_error_rate": 1} if decode else {"c": "copy"}
-    command = (
-        _open(path)["V:0"]
+    output = (
+        _open()["V:0"]
         .output("pipe:1", format="null", progress="pipe:1", **{"frames:v": MAX_FRAMES + 1}, **how)
         .global_args("-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+error")
-        .compile(cmd=ffmpeg_exe())
     )
-    done = run_ffmpeg(command, deadline=deadline, max_output=_PROGRESS_BYTES)
+    done = run_ffmpeg(command_line(output, path), deadline=deadline, max_output=_PROGRESS_BYTES)
     raise_if_failed(done)
     counts = re.findall(rb"^frame=\s*(\d+)", done.output, re.MULTILINE)
     return int(counts[-1]) if counts else 0
