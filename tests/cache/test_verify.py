@@ -143,18 +143,29 @@ def test_a_damaged_main_file_is_refused(store):
             open_store(store.path)
 
 
-def test_any_flipped_byte_of_the_main_file_is_an_error_or_harmless(store, make):
-    """Never another exception, whatever HDF5 makes of it."""
+def test_any_flipped_byte_of_the_main_file_is_an_error_or_harmless(store):
+    """Never another exception, whatever HDF5 would make of it, and never another header or index."""
     main = store.path / "zarr.json" if store.path.suffix == ".zarr" else store.path
     whole = main.read_bytes()
     for place in range(0, len(whole), max(1, len(whole) // 150)):
         _flip(main, place)
         try:
             again = open_store(store.path)
-            assert len(again.index) == 10
+            assert (again.header, again.index) == (store.header, store.index)
         except CacheError:
             pass
         main.write_bytes(whole)
+
+
+def test_a_changed_text_of_the_index_is_refused(tmp_path, make):
+    store, _ = make.full(tmp_path / "s.zarr")
+    for column in ("path", "key", "class", "group"):
+        file = store.path / f"index/{column}/utf8/c/0"
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-1] + b"#")
+        with pytest.raises(CorruptStoreError, match="header or index changed since they were written"):
+            open_store(store.path)
+        file.write_bytes(whole)
 
 
 def test_a_header_of_another_version_is_named(tmp_path, make):

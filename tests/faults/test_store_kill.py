@@ -85,7 +85,7 @@ class HalfWritten:
 
 def opened(path, mode="r", *arguments, open=Path.open, **keywords):
     stream = open(path, mode, *arguments, **keywords)
-    return HalfWritten(stream) if mode == "wb" and path.name.startswith(".") else stream
+    return HalfWritten(stream) if mode == "wb" else stream
 
 os.fsync, os.rename, os.replace = sync, counted(os.rename), counted(os.replace)
 tempfile.mkstemp, tempfile.mkdtemp = counted(tempfile.mkstemp), counted(tempfile.mkdtemp)
