@@ -20,14 +20,14 @@ TEST_EPISODES = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """A resolved schedule. batch: episodes per update; episodes: training episodes; val_every: in episodes."""
+    """A resolved schedule. batch: episodes per update; val_every: in episodes."""
 
     optimiser: str
     lr: float
     momentum: float
     weight_decay: float
     batch: int
-    episodes: int
+    train_episodes: int
     val_every: int
 
 
@@ -54,7 +54,7 @@ def resolve_schedule(
         momentum=defaults.momentum,
         weight_decay=defaults.weight_decay,
         batch=batch,
-        episodes=episodes,
+        train_episodes=episodes,
         val_every=-(-wanted // batch) * batch,
     )
 

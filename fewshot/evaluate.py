@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..cache.console import Progress
 from ..cache.store import Store
@@ -64,14 +65,7 @@ def evaluate_fully(
     `results/` in `out`, else in the run's folder. Raises FewShotError, SpecMismatchError.
     """
     start, chosen = time.monotonic(), resolve_device(device)
-    if run is not None and (method or method_keywords):
-        raise FewShotError("a checkpoint fixes the method: give a checkpoint, or a method with its options, not both")
-    if run is not None:
-        head = head_of_run(Path(run), store, device=chosen)
-    else:
-        head = head_without_run(
-            method or "mastaf", method_keywords or {}, store, way=way or 5, shot=shot or 1, device=chosen
-        )
+    head = _head(store, run, method, method_keywords or {}, way=way or 5, shot=shot or 1, device=chosen)
     bank = FeatureBank(store, split, allow_partial=allow_partial)
     drawn = {"way": way, "shot": shot, "query_mode": query_mode, "queries": queries}
     if episode_list is not None:
@@ -96,6 +90,23 @@ def evaluate_fully(
             advance=bar.advance if bar is not None else None,
         )
     return _write(Path(out or head.folder) / "results", head, bank, listing, logits, start)
+
+
+def _head(
+    store: Store,
+    run: Path | None,
+    method: str | None,
+    keywords: Mapping[str, Any],
+    *,
+    way: int,
+    shot: int,
+    device: torch.device,
+) -> Head:
+    if run is None:
+        return head_without_run(method or "mastaf", keywords, store, way=way, shot=shot, device=device)
+    if method or keywords:
+        raise FewShotError("a checkpoint fixes the method: give a checkpoint, or a method with its options, not both")
+    return head_of_run(Path(run), store, device=device)
 
 
 def _from_head(head: Head, drawn: dict[str, Any]) -> dict[str, Any]:

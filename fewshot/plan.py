@@ -1,7 +1,7 @@
 """What a training run will do, settled before anything is written: method, settings, train and val videos."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -88,6 +88,7 @@ def plan_training(
 ) -> TrainPlan:
     """Check the settings against the store and build the method from `seed`. Raises FewShotError."""
     _check_numbers(train_episodes=train_episodes, batch=batch, val_every=val_every, patience=patience)
+    _check_numbers(2, val_episodes=val_episodes)
     if lr is not None and not lr > 0:
         raise FewShotError(f"lr ({lr}) must be above 0")
     classes = tuple(store.index.classes_of("train"))
@@ -95,7 +96,7 @@ def plan_training(
     made = build_method(method, method_keywords or {}, spec=store.spec, n_train_classes=len(classes))
     mode = query_mode or made.needs.query_mode
     each = queries or (made.needs.queries if mode == made.needs.query_mode else 1)
-    drawn = {"way": way, "shot": shot, "query_mode": mode, "queries": each}
+    drawn: dict[str, Any] = {"way": way, "shot": shot, "query_mode": mode, "queries": each}
     notes: list[str] = []
     bank = sampler = val = None
     if scores_learn(made):
@@ -107,9 +108,13 @@ def plan_training(
             raise FewShotError("patience needs a selection on val; leave --patience out")
     else:
         notes.append(f"{method}: no trainable parameter reaches the scores, so training is skipped")
-    schedule = resolve_schedule(
-        store.header.dataset, made.defaults, batch=batch, episodes=train_episodes, lr=lr, val_every=val_every
+    schedule: dict[str, Any] = asdict(
+        resolve_schedule(
+            store.header.dataset, made.defaults, batch=batch, episodes=train_episodes, lr=lr, val_every=val_every
+        )
     )
+    if bank is None:
+        schedule["train_episodes"] = 0
     config = RunConfig(
         method=method,
         keywords=made.describe(),
@@ -118,21 +123,15 @@ def plan_training(
         dataset=store.header.dataset,
         split_scheme=store.header.split_scheme,
         train_classes=classes,
-        train_videos=bank.digest if bank else "",
-        val_videos=val[0].digest if val else "",
-        **drawn,
+        train_videos="" if bank is None else bank.digest,
+        val_videos="" if val is None else val[0].digest,
+        val_episodes=None if val is None else len(val[1]),
+        views=(0,) if bank is None else bank.views,
         seed=seed,
-        optimiser=schedule.optimiser,
-        lr=schedule.lr,
-        momentum=schedule.momentum,
-        weight_decay=schedule.weight_decay,
-        batch=schedule.batch,
-        train_episodes=schedule.episodes if bank else 0,
-        val_every=schedule.val_every,
-        val_episodes=len(val[1]) if val else None,
         patience=patience,
-        views=bank.views if bank else (0,),
         provenance={"versions": versions(), "device": describe_device(device), "store": str(Path(store.path))},
+        **drawn,
+        **schedule,
     )
     return TrainPlan(config, made, bank, sampler, val, tuple(notes))
 
@@ -180,10 +179,10 @@ def _val_episodes(
     return bank, sampler.rows(0, count)
 
 
-def _check_numbers(**numbers: int | None) -> None:
+def _check_numbers(least: int = 1, **numbers: int | None) -> None:
     for name, value in numbers.items():
-        if value is not None and value < 1:
-            raise FewShotError(f"{name} ({value}) must be at least 1")
+        if value is not None and value < least:
+            raise FewShotError(f"{name} ({value}) must be at least {least}")
 
 
 def calibration_cubes(bank: FeatureBank) -> torch.Tensor:

@@ -272,6 +272,8 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path, toy_store: Any, make_
         train(toy_store, out=tmp_path / "r", method="mastav")
     with pytest.raises(FewShotError, match="device"):
         train(toy_store, out=tmp_path / "r", device="toaster")
+    with pytest.raises(FewShotError, match=r"val_episodes \(1\) must be at least 2"):
+        train(toy_store, out=tmp_path / "r", way=3, val_episodes=1)
     with pytest.raises(FewShotError, match=r"lr \(-1\) must be above 0"):
         train(toy_store, out=tmp_path / "r", way=3, lr=-1)
     store = make_store(tmp_path / "s.zarr", split_classes={"test": "abc"})
@@ -286,7 +288,7 @@ def test_published_schedules_are_the_defaults() -> None:
 
     def of(dataset: str, **given: Any) -> tuple[int, int]:
         schedule = resolve_schedule(dataset, Defaults(), **given)
-        return schedule.batch, schedule.episodes
+        return schedule.batch, schedule.train_episodes
 
     assert of("ucf101") == (128, 128_000)
     assert of("hmdb51") == (64, 128_000)
@@ -296,7 +298,7 @@ def test_published_schedules_are_the_defaults() -> None:
     assert of("ucf101", batch=4, episodes=8) == (4, 8)
     own = Defaults(batch=16, episodes=100)
     schedule = resolve_schedule("ucf101", own)
-    assert (schedule.batch, schedule.episodes, schedule.val_every) == (16, 100, 16)
+    assert (schedule.batch, schedule.train_episodes, schedule.val_every) == (16, 100, 16)
 
 
 def test_views_are_drawn_in_training_alone(tmp_path: Path, make_store: Make) -> None:
