@@ -161,8 +161,18 @@ class Store(ABC):
         return opened
 
     def mapped(self, shard: int) -> NDArray[np.float16] | None:
-        """A read-only memory map of a shard, float16 [r, views, c, t, h, w], or None when it is compressed."""
-        return self.open_shard(shard).cubes
+        """A read-only memory map of a shard, float16 [r, views, c, t, h, w], or None when the store is compressed.
+
+        Errors as `open_shard`, and CorruptStoreError for a shard that another program wrote in another order. A map
+        keeps a file descriptor before Python 3.13: whoever holds many shards' maps minds the limit on open files.
+        """
+        cubes = self.open_shard(shard).cubes
+        if cubes is None and not self.header.compress:
+            raise CorruptStoreError(
+                f"the file of shard {shard} ({self.shard_path(shard)}) has its cubes in another order than mastaf "
+                "writes, so it cannot be mapped; copy the store with mastaf-cache convert"
+            )
+        return cubes
 
     def read_shard(self, shard: int) -> NDArray[np.float16]:
         """A copy of what a shard's file holds, float16 [r, views, c, t, h, w]: zeros in rows that failed."""

@@ -9,6 +9,8 @@ import pytest
 import tensorstore
 import zarr
 from mastaf.cache.columns import COLUMNS
+from mastaf.cache.convert import convert_store
+from mastaf.cache.errors import CorruptStoreError
 from mastaf.cache.store import open_store
 
 
@@ -81,9 +83,11 @@ def test_shards_written_by_zarr_python_are_read_too(tmp_path, make):
     zarr.open_group(store.path, mode="r+")["cubes"][:4] = cubes
     assert file.read_bytes() != ours
     again = open_store(store.path)
-    assert again.mapped(0) is None
+    with pytest.raises(CorruptStoreError, match="another order than mastaf writes.*mastaf-cache convert"):
+        again.mapped(0)
     np.testing.assert_array_equal(again.read_shard(0), cubes)
     np.testing.assert_array_equal(again.read([3, 1], 1), cubes[[3, 1], 1])
+    np.testing.assert_array_equal(convert_store(store.path, tmp_path / "t.zarr").mapped(0), cubes)
 
 
 def test_compressed_shards_of_another_encoder_are_read_too(tmp_path, make):
