@@ -83,7 +83,7 @@ def test_shards_written_by_zarr_python_are_read_too(tmp_path, make):
     zarr.open_group(store.path, mode="r+")["cubes"][:4] = cubes
     assert file.read_bytes() != ours
     again = open_store(store.path)
-    with pytest.raises(CorruptStoreError, match="another order than mastaf writes.*mastaf-cache convert"):
+    with pytest.raises(CorruptStoreError, match=r"another order than mastaf writes.*mastaf-cache convert"):
         again.mapped(0)
     np.testing.assert_array_equal(again.read_shard(0), cubes)
     np.testing.assert_array_equal(again.read([3, 1], 1), cubes[[3, 1], 1])
