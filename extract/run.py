@@ -58,6 +58,7 @@ def extract(
     machine stops it; what was written stays.
     """
     store_class(out)  # a wrong suffix is an error before anything is made
+    store_class(out)  # before a lock file is left beside what cannot be a store
     check_flip(views, videos, allow_flip=allow_flip)
     target = resolve_device(device)
     name = device_name(target)

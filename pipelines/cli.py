@@ -68,7 +68,9 @@ def demo(json_file: Path | None, **options: Any) -> int:
 @click.option("--split-files", type=click.Path(path_type=Path), help="Folder of the published split's list files.")
 @click.option("--backbone", default="r3d-tiny", show_default=True, help="Name of the backbone.")
 @click.option("--weights", help="FILE, 'hub' or 'random'  [default: the backbone's own].")
-@click.option("--out", type=click.Path(path_type=Path), help="Output folder  [default: runs/<dataset>_<backbone>].")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Output folder  [default: runs/<dataset or folder>_<backbone>]."
+)
 @click.option("--way", type=click.IntRange(1), help="Classes an episode  [default: 5, or all if there are fewer].")
 @click.option("--shot", type=click.IntRange(1), default=1, show_default=True, help="Examples a class.")
 @click.option("--episodes", type=click.IntRange(2), default=10_000, show_default=True, help="Test episodes.")

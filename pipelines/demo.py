@@ -109,9 +109,8 @@ def _test_rows(index: VideoIndex) -> VideoIndex:
 
 def _neighbor(store: Store, shots: tuple[int, ...], episodes: int) -> list[dict[str, Any]]:
     """Result records of Neighbor, which has no parameters, for each shot."""
-    return [
-        evaluate(store, None, method_keywords={"variant": "neighbor"}, shot=shot, episodes=episodes) for shot in shots
-    ]
+    neighbor, out = {"variant": "neighbor"}, store.path.with_suffix(".neighbor")
+    return [evaluate(store, method_keywords=neighbor, shot=shot, episodes=episodes, out=out) for shot in shots]
 
 
 def _report(

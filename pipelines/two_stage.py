@@ -1,17 +1,21 @@
 """From a folder of videos to a few-shot accuracy: extract if needed, train, evaluate."""
 
-import re
 from pathlib import Path
 from typing import Any
 
 from ..cache import console
 from ..cache.store import Store, open_store
 from ..extract.backbones.registry import load_backbone
+from ..extract.cli import default_out
 from ..extract.datasets import find_dataset
+from ..extract.report import say_what_was_done, say_what_was_found
 from ..extract.run import extract
+from ..extract.summary import ExtractSummary
 from ..fewshot.evaluate import evaluate
 from ..fewshot.train import train
 from .errors import PipelineError
+
+MOST_WAYS = 5  # as the benchmarks have it
 
 
 def run_two_stage(
@@ -31,39 +35,69 @@ def run_two_stage(
 ) -> dict[str, Any]:
     """Run both stages into `out`; each continues what an earlier run left. Returns what `--json` holds.
 
-    Raises ExtractError, CacheError, FewShotError or PipelineError on wrong input.
+    The test classes are scored, or the val classes where there are none. Raises ExtractError, CacheError,
+    FewShotError or PipelineError on wrong input.
     """
-    videos = find_dataset(dataset, root=root, split_files=split_files, seed=0)
-    network = load_backbone(backbone, weights=weights)
-    out = out or Path("runs") / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', Path(dataset).stem)}_{backbone}"
-    console.say(f"[1/3] extract: {len(videos.index)} videos with {backbone}")
-    summary = extract(videos, network, out=out / "cubes.zarr", workers=workers)
-    for failure in summary.failures[:10]:
-        console.say(f"  failed: {failure['key']}: {failure['reason']}")
+    out = out or _default_out(dataset, root, backbone)
+    console.say(f"[1/3] extract with {backbone}")
+    summary = _extract(out / "cubes.zarr", dataset, root, split_files, backbone, weights, workers)
 
     store = open_store(out / "cubes.zarr")
-    way = way or _default_way(store)
-    if store.index.classes_of("train"):
-        console.say(f"[2/3] train: MASTAF, {way}-way {shot}-shot")
+    scored, trains = _choose_split(store), bool(store.index.classes_of("train"))
+    way = way or _default_way(store, ["train", scored] if trains else [scored])
+    if trains:
+        console.say(f"[2/3] train MASTAF, {way}-way {shot}-shot")
         run = out / f"mastaf_{way}way_{shot}shot_seed{seed}"
-        train(store, out=run, way=way, shot=shot, train_episodes=train_episodes, seed=seed)
-        record = evaluate(store, run, episodes=episodes)
+        # What is scored must not choose the weights.
+        chosen = scored != "val"
+        train(store, out=run, way=way, shot=shot, train_episodes=train_episodes, seed=seed, select=chosen)
+        record = evaluate(store, run, split=scored, episodes=episodes)
     else:
-        console.say("[2/3] train: skipped, there are no train classes; Neighbor, which has no parameters, is evaluated")
+        console.say("[2/3] no train classes, so nothing is trained: Neighbor, which has no parameters, is scored")
+        neighbor = {"variant": "neighbor"}
         record = evaluate(
-            store, None, method_keywords={"variant": "neighbor"}, way=way, shot=shot, episodes=episodes, out=out
+            store, method_keywords=neighbor, way=way, shot=shot, split=scored, episodes=episodes, out=out / "neighbor"
         )
     accuracy, half = 100 * record["accuracy"], 100 * record["ci95"]
-    console.say(f"[3/3] {record['way']}-way {record['shot']}-shot accuracy: {accuracy:.1f} +- {half:.1f} %")
-    return {"done": summary.done, "skipped": summary.skipped, "failed": summary.failed, "result": record}
+    console.say(
+        f"[3/3] {way}-way {shot}-shot accuracy on {scored} classes: {accuracy:.1f} +- {half:.1f} % "
+        f"({episodes} episodes, 95 % interval; chance {100 / way:.1f} %)"
+    )
+    return {**summary.to_json(), "store": str(store.path), "result": record}
 
 
-def _default_way(store: Store) -> int:
-    """Five, or as many as the smallest split that will be sampled has; said when it is fewer."""
-    sizes = {split: len(store.index.classes_of(split)) for split in ("train", "val", "test")}
-    if not sizes["test"]:
-        raise PipelineError("the data set has no test classes; give ROOT/test/CLASS/VIDEO, or drop train/ and val/")
-    way = min(5, *(size for size in sizes.values() if size))
-    if way < 5:
-        console.say(f"      {way}-way episodes: a split has only {way} classes")
+def _default_out(dataset: str, root: Path | None, backbone: str) -> Path:
+    """runs/<dataset>_<backbone>; one's own folder goes by its name."""
+    own = dataset == "folder" and root is not None
+    return Path("runs") / (f"{root.resolve().name}_{backbone}" if own else default_out(dataset, backbone).stem)
+
+
+def _extract(
+    path: Path,
+    dataset: str,
+    root: Path | None,
+    split_files: Path | None,
+    backbone: str,
+    weights: str | None,
+    workers: int | None,
+) -> ExtractSummary:
+    videos = find_dataset(dataset, root=root, split_files=split_files)
+    say_what_was_found(videos)
+    summary = extract(videos, load_backbone(backbone, weights=weights), out=path, workers=workers)
+    say_what_was_done(summary, path, videos, limited=False)
+    return summary
+
+
+def _choose_split(store: Store) -> str:
+    for split in ("test", "val"):
+        if store.index.classes_of(split):
+            return split
+    raise PipelineError("the data set has train classes alone, and nothing to score; add ROOT/test/CLASS/VIDEO")
+
+
+def _default_way(store: Store, splits: list[str]) -> int:
+    """Five, or as many as the smallest of the splits has; said when it is fewer."""
+    way = min(MOST_WAYS, *(len(store.index.classes_of(split)) for split in splits))
+    if way < MOST_WAYS:
+        console.say(f"{way}-way episodes: a split has only {way} classes")
     return way
