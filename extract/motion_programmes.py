@@ -2,7 +2,7 @@
 
 A programme draws its own phase, speed and size from `rng` and returns one `Track` for each sprite that takes part.
 Places are in units of the frame's side, x to the right and y downwards, relative to a point that the renderer
-chooses so that all of it stays in the frame; so neither place nor looks tell the class, only the change does.
+chooses by the middle frame, in which every class looks alike: neither place nor looks tell the class, only change.
 """
 
 from collections.abc import Callable
@@ -91,7 +91,9 @@ def shake(rng: np.random.Generator) -> list[Track]:
 
 
 def blink(rng: np.random.Generator) -> list[Track]:
-    return [_track(alpha=(rng.random() + _between(rng, 2, 4) * U) % 1 < 0.5)]
+    """On and off; on in the middle of the clip, where a missing sprite would tell the class."""
+    phase = 0.5 * rng.random() + _between(rng, 2, 4) * (U - U[FRAMES // 2])
+    return [_track(alpha=phase % 1 < 0.5)]
 
 
 def approach(rng: np.random.Generator) -> list[Track]:
@@ -122,8 +124,8 @@ def pulse(rng: np.random.Generator) -> list[Track]:
 
 
 def vanish(rng: np.random.Generator) -> list[Track]:
-    """Fades away for good, at any moment."""
-    start, duration = _between(rng, 0.15, 0.5), _between(rng, 0.25, 0.45)
+    """Fades away for good, after the middle of the clip."""
+    start, duration = _between(rng, 0.5, 0.7), _between(rng, 0.15, 0.3)
     return [_track(alpha=np.clip(1 - (U - start) / duration, 0, 1))]
 
 

@@ -12,6 +12,8 @@ SIDE = 112
 SPRITES = 3  # in every clip, so that their number does not tell the class; one at least stands still
 _JITTER, _NOISE = 0.008, 0.03  # largest camera jitter (of the side) and deviation of pixel noise (of full range)
 _RADIUS = (0.10, 0.145)  # of the side
+_OUTSIDE = 0.05  # a sprite's centre leaves the frame by this much of the side at most
+_MIDDLE = FRAMES // 2
 
 # Shapes: signed distance from the outline (negative inside) at local places x, y; the sprite's radius is 1.
 Shape = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -102,15 +104,18 @@ def _draw_sprite(rng: np.random.Generator, base: np.ndarray) -> Sprite:
 
 
 def _place(rng: np.random.Generator, tracks: list[Track], radii: list[float]) -> list[Track]:
-    """Shift all tracks together by a random step that keeps them in the frame (centred where they do not fit)."""
-    reach = [radius * track.scale.max() for radius, track in zip(radii, tracks, strict=False)]
+    """Shift all tracks together by a random step: inside the frame in the middle of the clip, hardly outside ever.
+
+    So the middle frame shows a mover almost anywhere, whatever its way: one frame does not tell the class.
+    """
     turn = 2 * np.pi * rng.random()  # a random first angle, so that a turned shape tells nothing
     shifts = []
     for axis in ("x", "y"):
-        low = min(getattr(track, axis).min() - r for track, r in zip(tracks, reach, strict=True))
-        high = max(getattr(track, axis).max() + r for track, r in zip(tracks, reach, strict=True))
-        room = 1 - (high - low)
-        shifts.append(-low + (room * rng.random() if room > 0 else room / 2))
+        places = np.stack([getattr(track, axis) for track in tracks])  # [movers, frames]
+        edge = np.array(radii[: len(tracks)])
+        low = max((edge - places[:, _MIDDLE]).max(), -_OUTSIDE - places.min())
+        high = min((1 - edge - places[:, _MIDDLE]).min(), 1 + _OUTSIDE - places.max())
+        shifts.append(low + (high - low) * rng.random())
     return [
         Track(t.x + shifts[0], t.y + shifts[1], t.angle + turn * (k + 1), t.scale, t.alpha)
         for k, t in enumerate(tracks)
@@ -118,14 +123,16 @@ def _place(rng: np.random.Generator, tracks: list[Track], radii: list[float]) ->
 
 
 def _still(rng: np.random.Generator, movers: list[Track], radii: list[float]) -> list[Track]:
-    """Tracks of the sprites that stand, each at the place furthest from all others of a few random ones."""
-    taken = [np.stack([track.x, track.y], axis=1) for track in movers]  # each [frames, 2]
+    """Tracks of the sprites that stand, apart from where all others are in the middle of the clip, and only then:
+    keeping clear of the whole way would show the way."""
+    taken = [np.array([track.x[_MIDDLE], track.y[_MIDDLE]]) for track in movers]
     tracks = []
     for radius in radii[len(movers) :]:
-        places = radius + (1 - 2 * radius) * rng.random((8, 2))  # [8, 2]
-        gaps = np.abs(places[:, None] - np.concatenate(taken)[None]).max(axis=2).min(axis=1)  # [8]
-        x, y = places[gaps.argmax()]
-        taken.append(np.array([[x, y]]))
+        places = radius + (1 - 2 * radius) * rng.random((4, 2))  # [4, 2]
+        gaps = np.abs(places[:, None] - np.stack(taken)[None]).max(axis=2).min(axis=1)  # [4]
+        apart = np.flatnonzero(gaps > 0.25)
+        x, y = places[apart[0] if len(apart) else gaps.argmax()]
+        taken.append(np.array([x, y]))
         one = np.ones(FRAMES)
         tracks.append(Track(x * one, y * one, 2 * np.pi * rng.random() * one, one, one))
     return tracks
