@@ -109,6 +109,7 @@ def _open() -> Any:
     """An ffmpeg-python input of one file (named by `command_line`) that opens nothing else."""
     return ffmpeg.input(
         FILE,
+        # Videos are decoded side by side, not in parts; and some decoders are not deterministic with more (Theora's).
         threads=1,
         protocol_whitelist="file",
         format_whitelist=",".join(CONTAINERS),

@@ -90,7 +90,8 @@ def every_frame() -> Callable[[Path, PixelRule], np.ndarray]:
         side, corner = rule.resize_size, (rule.resize_size - rule.size) // 2
         graph = f"scale={side}:{side}:flags={rule.scaler},format=rgb24,crop={rule.size}:{rule.size}:{corner}:{corner}"
         passthrough = ("-vf", graph, "-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1")
-        raw = _ffmpeg_run("-max_error_rate", "1", "-i", path, "-map", "0:V:0", *passthrough)
+        # One thread: with more, ffmpeg's Theora decoder gives other pixels now and then.
+        raw = _ffmpeg_run("-max_error_rate", "1", "-threads", "1", "-i", path, "-map", "0:V:0", *passthrough)
         return np.frombuffer(raw, np.uint8).reshape(-1, rule.size, rule.size, 3)
 
     return decode

@@ -204,8 +204,11 @@ def test_a_container_that_lies_costs_time_only(
     path = make_video("b_frames.mp4", *KINDS["b_frames.mp4"])
     monkeypatch.setattr(video_file, "claimed_frames", lambda _: lie)
     clip = decode_clip(path, frames=6, rule=rule)
-    check(path, clip, every_frame(path, rule), 6)
-    assert clip.note == (f"container claims {lie} frames, 20 decodable" if lie > 20 else "")
+    every = every_frame(path, rule)
+    check(path, clip, every, 6)
+    middle = decode_clip(path, frames=1, rule=rule, sampling="middle")  # does not reach the end by itself
+    assert (middle.pixels == every[9]).all()
+    assert clip.note == middle.note == (f"container claims {lie} frames, 20 decodable" if lie > 20 else "")
 
 
 @pytest.mark.parametrize("name", ["b_frames.mp4", "open_gop.mkv", "vp8.webm", "vp9.webm", "mpeg4.avi", "mjpeg.avi"])
@@ -235,6 +238,22 @@ def test_first_video_stream_is_read_beside_sound_and_cover(
     )
     assert claimed_frames(path) == 20
     check(path, decode_clip(path, frames=6, rule=rule), every_frame(video, rule), 6)
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.mov"])
+def test_sound_may_come_first(
+    name: str,
+    make_video: MakeVideo,
+    ffmpeg_run: Callable[..., bytes],
+    every_frame: EveryFrame,
+    tmp_path: Path,
+    rule: PixelRule,
+) -> None:
+    video = make_video("b_frames.mp4", *KINDS["b_frames.mp4"])
+    sound = ("-f", "lavfi", "-i", "sine=d=1", "-map", "1", "-map", "0", "-c:v", "copy", "-c:a", "mp3")
+    ffmpeg_run("-i", video, *sound, tmp_path / name)
+    assert claimed_frames(tmp_path / name) == 20
+    check(tmp_path / name, decode_clip(tmp_path / name, frames=6, rule=rule), every_frame(video, rule), 6)
 
 
 def test_too_many_frames(make_video: MakeVideo, rule: PixelRule, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,16 @@ def test_what_is_no_video_says_why(
     assert str(tmp_path) not in reason
 
 
+def test_a_song_with_a_cover_is_no_video(
+    ffmpeg_run: Callable[..., bytes], frame_folder: Path, tmp_path: Path, rule: PixelRule
+) -> None:
+    song = tmp_path / "song.mp3"
+    cover = ("-i", frame_folder / "f3.png", "-map", "0", "-map", "1", "-c:v", "copy", "-disposition:v", "attached_pic")
+    ffmpeg_run("-f", "lavfi", "-i", "sine=d=1", *cover, song)
+    with pytest.raises(VideoError, match="^no video stream$"):
+        decode_clip(song, frames=4, rule=rule)
+
+
 def test_paths_that_are_no_files(tmp_path: Path, rule: PixelRule) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     (tmp_path / "broken.mp4").symlink_to(tmp_path / "nowhere")
@@ -144,7 +154,7 @@ def test_paths_that_are_no_files(tmp_path: Path, rule: PixelRule) -> None:
 def test_huge_declared_dimensions(make_video: MakeVideo, tmp_path: Path, rule: PixelRule) -> None:
     data = bytearray(make_video("dimensions.ivf", "-c:v", "libvpx", "-b:v", "200k").read_bytes())
     start = data.index(b"\x9d\x01\x2a") + 3  # a VP8 key frame: two sizes of 14 bits
-    data[start : start + 4] = b"\xff\x3f\xff\x3f"
+    data[start : start + 4] = (9000).to_bytes(2, "little") * 2
     path = tmp_path / "huge.ivf"
     path.write_bytes(data)
     with pytest.raises(VideoError, match="more pixels than are allowed"):
