@@ -6,7 +6,6 @@ caller gets a `VideoError` of one line.
 
 import contextlib
 import os
-import re
 import resource
 import selectors
 import signal
@@ -18,8 +17,9 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from .errors import ExtractError, VideoError
+from .ffmpeg_log import MEANINGS, last_error
 
-MAX_MEMORY = 4 << 30  # bytes of address space for one ffmpeg; an 8K HEVC video takes about 2 GB
+MAX_MEMORY = 4 << 30  # bytes of address space for one ffmpeg; 16 reference frames of an 8K video need 0.8 GB
 FILE = "file:?"  # stands for the one input file in an ffmpeg-python graph
 _LOG_TAIL = 32768  # bytes of stderr kept; a damaged video can log without end
 _CHUNK = 1 << 16
@@ -32,17 +32,6 @@ class Finished:
     status: int
     output: bytearray
     log: str
-
-    @property
-    def complaint(self) -> str:
-        """The last error of the log in words for people; '' when there was none."""
-        return _last_error(self.log)
-
-    @property
-    def decoded(self) -> int | None:
-        """Video frames that came out of the decoder, where the log (at level verbose) has it."""
-        counts = _DECODED.findall(self.log)
-        return int(counts[-1]) if counts else None
 
 
 def ffmpeg_exe() -> str:
@@ -111,8 +100,8 @@ def raise_if_failed(done: Finished) -> None:
     if done.status < 0:
         raise UnreadableError(f"the decoder crashed (signal {-done.status})")
     if done.status > 0:
-        reason = done.complaint or f"ffmpeg gave status {done.status} and no reason"
-        raise (VideoError if reason in _MEANINGS.values() else UnreadableError)(reason)
+        reason = last_error(done.log) or f"ffmpeg gave status {done.status} and no reason"
+        raise (VideoError if reason in MEANINGS.values() else UnreadableError)(reason)
 
 
 def _limit(pid: int, deadline: float) -> None:
@@ -185,28 +174,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         if stream is not None:
             with contextlib.suppress(BrokenPipeError):
                 stream.close()
-
-
-_DECODED = re.compile(r"Input stream #0:\d+ \(video\): .*?(\d+) frames decoded")
-_ERROR = re.compile(r"^(?:\[[^\]]* @ [^\]]*\] )*\[(?:error|fatal|panic)\] ?(?:\[[^\]]* @ [^\]]*\] ?)*(.*)")
-# Lines that only say that a line before them was an error.
-_ECHO = re.compile(
-    r"Error (opening|parsing|while opening|submitting packet)|Conversion failed|To ignore this|Failed to set"
-    r"|Task finished|Terminating thread|Could not open encoder|Nothing was written|Cannot determine format"
-    r"|Decode error rate|$"
-)
-# What ffmpeg says, what it means.
-_MEANINGS = {
-    "matches no streams": "no video stream",
-    "Format not on whitelist": "not a format that holds one video and nothing else (a list of other files?)",
-    r"Picture size [1-9]\d*x[1-9]\d* (exceeds|is invalid)": "its pictures have more pixels than are allowed",
-}
-
-
-def _last_error(log: str) -> str:
-    errors = [found.group(1) for found in map(_ERROR.match, log.splitlines()) if found]
-    for pattern, meaning in _MEANINGS.items():
-        if any(re.search(pattern, error) for error in errors):
-            return meaning
-    telling = [error for error in errors if not _ECHO.match(error)] or errors
-    return re.sub(r"^Error opening [^:]*: ", "", " ".join(telling[-1].split()))[:200] if telling else ""

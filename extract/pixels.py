@@ -16,6 +16,7 @@ import numpy as np
 from ..cache.console import unknown_name
 from .errors import ExtractError, VideoError
 from .ffmpeg import command_line, raise_if_failed, run_ffmpeg
+from .ffmpeg_log import decoded_frames, last_error
 
 RESIZE_RULES = ("squash", "short")
 
@@ -123,7 +124,8 @@ def render(
     frame_bytes = rule.size * rule.size * 3
     done = run_ffmpeg(command_line(output, file), deadline=deadline, max_output=at_most * frame_bytes, stdin=stdin)
     raise_if_failed(done)
+    complaint = last_error(done.log)
     if len(done.output) % frame_bytes:
-        raise VideoError(f"ffmpeg stopped in the middle of a frame: {done.complaint}")
+        raise VideoError(f"ffmpeg stopped in the middle of a frame: {complaint}")
     frames = np.frombuffer(done.output, np.uint8).reshape(-1, rule.size, rule.size, 3)  # [k, h, w, 3]
-    return Rendered(frames, done.complaint, done.decoded)
+    return Rendered(frames, complaint, decoded_frames(done.log))

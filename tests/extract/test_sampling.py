@@ -1,5 +1,7 @@
 """Which frames make a clip."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +28,7 @@ def test_even_is_rule_a(n: int, m: int) -> None:
     if m > 1:
         assert indices == by_fractions(n, m)
         assert (indices[0], indices[-1]) == (0, n - 1)
-        steps = {after - before for before, after in zip(indices, indices[1:], strict=False)}
+        steps = {after - before for before, after in pairwise(indices)}
         assert max(steps) - min(steps) <= 1
     assert len(indices) == m
 
