@@ -24,12 +24,12 @@ from ..cache.atomic import sync_directory, write_json
 from ..cache.console import Progress
 from ..cache.errors import StoppedError
 from .errors import ExtractError
-from .motion_programmes import FRAMES, PROGRAMMES
-from .motion_render import SIDE, render_clip
+from .motion_encode import encode_clips
+from .motion_programmes import PROGRAMMES
+from .motion_render import render_clip
 
 MOTION_CLASSES = {split: tuple(programmes) for split, programmes in PROGRAMMES.items()}
 CLIPS_PER_CLASS = {"train": 60, "val": 40, "test": 40}
-RATE = 16  # frames a second
 
 # Raised by one whenever the same seed gives other clips than before.
 _VERSION = 1
@@ -142,7 +142,7 @@ def _render_class(root: Path, split: str, name: str, count: int, seed: int, adva
     with tempfile.TemporaryDirectory(dir=root, prefix=".rendering-") as folder:
         beside = Path(folder) / name
         beside.mkdir()
-        _encode(_frames(programme, seed, split, name, count, advance), count, beside)
+        encode_clips(_frames(programme, seed, split, name, count, advance), count, beside)
         (root / split).mkdir(exist_ok=True)
         sync_directory(beside)
         beside.rename(root / split / name)
@@ -154,47 +154,6 @@ def _frames(
     for number in range(count):
         yield render_clip(programme, clip_generator(seed, split, name, number))
         advance()
-
-
-def _encode(clips: Iterator[np.ndarray], count: int, folder: Path) -> None:
-    """Encode clips, uint8 [frames, SIDE, SIDE, 3] each, as folder/clipNNN.mp4: one ffmpeg, one segment a clip.
-
-    A constant quantiser and no B-frames, so that a clip's bytes do not depend on those before it.
-    """
-    import ffmpeg
-
-    from .ffmpeg import ffmpeg_exe
-
-    cuts = ",".join(str(FRAMES * number) for number in range(1, count)) or str(FRAMES)
-    source = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{SIDE}x{SIDE}", framerate=RATE)
-    encoder = {"c:v": "libx264", "preset": "veryfast", "qp": 18, "pix_fmt": "yuv420p", "threads": 1, "bf": 0}
-    groups = {"g": FRAMES, "keyint_min": FRAMES, "sc_threshold": 0}
-    segments = {"format": "segment", "segment_frames": cuts, "segment_format": "mp4", "reset_timestamps": 1}
-    output = source.output(str(folder / "clip%03d.mp4"), **encoder, **groups, **segments, fflags="+bitexact")
-    process = output.global_args("-loglevel", "error", "-nostats").run_async(
-        cmd=ffmpeg_exe(), pipe_stdin=True, pipe_stderr=True
-    )
-    with process:
-        try:
-            for clip in clips:
-                process.stdin.write(clip.data)
-            process.stdin.close()
-        except BrokenPipeError:
-            pass  # ffmpeg has said why on its error output, and left
-        except BaseException:
-            process.kill()
-            raise
-        said = process.stderr.read().decode(errors="replace").strip()
-    written = len(list(folder.iterdir()))
-    if process.returncode != 0 or written != count:
-        _encoding_failed(said, process.returncode, folder)
-
-
-def _encoding_failed(said: str, status: int, folder: Path) -> None:
-    if "No space left" in said:
-        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
-    last = said.splitlines()[-1] if said else "no message"
-    raise ExtractError(f"ffmpeg could not encode the data set `motion` (status {status}): {last}")
 
 
 @contextmanager

@@ -64,28 +64,25 @@ def finetune(
     names = default_augmentations(videos.name, videos.flip_keeps_class) if augmentations is None else augmentations
     check_augmentations(names)
     base = load_backbone(backbone, weights=weights, frames=frames, size=size, resize=resize, seed=seed)
-    source, labels, class_names, failures = _clips(videos, base, workers)
-    steps = steps or max(1, round((epochs or 40) * len(labels) / batch))
-    options = {
-        "steps": steps,
-        "batch": batch,
-        "lr": lr or (2e-3 if base.weights_source.startswith("random") else 2e-4),
-        "weight_decay": weight_decay,
-        "augmentations": list(names),
-        "seed": seed,
-    }
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    options |= {"precision": resolve_precision(precision, device), "device": device}
+    options = {"batch": batch, "weight_decay": weight_decay, "augmentations": list(names), "seed": seed}
+    options |= {"lr": lr or _usual_lr(base), "precision": resolve_precision(precision, device), "device": device}
+    source, labels, class_names, failures = _clips(videos, base, workers)
+    options["steps"] = steps or max(1, round((epochs or 40) * len(labels) / batch))
     try:
-        summary = train(base, source, labels, n_classes=len(class_names), out=out, **options)
+        result = train(base, source, labels, n_classes=len(class_names), out=out, **options)
     finally:
         source.close()
-    provenance = _provenance(base, videos, class_names, len(labels), recipe, options, summary)
+    provenance = _provenance(base, videos, class_names, len(labels), recipe, options, result)
     path = out / "backbone.safetensors"
     write_json(out / "finetune.json", provenance)
     write_weights(path, base.module.state_dict(), provenance=provenance, dtype=WEIGHTS_DTYPES[weights_dtype])
     loaded = load_backbone(backbone, weights=str(path), frames=frames, size=size, resize=resize)
     return {"weights": str(path), "weights_sha256": loaded.weights_sha256, "failures": failures, **provenance}
+
+
+def _usual_lr(base: Backbone) -> float:
+    return 2e-3 if base.weights_source.startswith("random") else 2e-4
 
 
 def _new_folder(out: Path) -> Path:

@@ -53,10 +53,7 @@ def load_resnet3d(
             adjust(state)
     else:
         file = read_weights(find_weights(weights, advice=advice))
-        state = fit_state(
-            file, net.state_dict(), backbone=name, ignored=("fc.",), describe=looks_like, remedy=f"; {advice}"
-        )
-        source, known = _source(file.path), facts(file)
+        state, source, known = _fitted(file, net, name, advice), _source(file.path), facts(file)
     net.load_state_dict(state, assign=True)
     layer = layer or layers[-1]
     return Backbone(
@@ -70,6 +67,11 @@ def load_resnet3d(
         facts=known,
         module=net.eval(),
     )
+
+
+def _fitted(file: WeightsFile, net: ResNet3D, name: str, advice: str) -> dict[str, Tensor]:
+    like = net.state_dict()
+    return fit_state(file, like, backbone=name, ignored=("fc.",), describe=looks_like, remedy=f"; {advice}")
 
 
 def _source(path: Path) -> str:

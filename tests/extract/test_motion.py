@@ -137,7 +137,7 @@ def test_a_full_disk_stops_with_one_line_and_can_be_continued(rendered, tmp_path
     def full(*_arguments, **_options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(motion, "_encode", full)
+    monkeypatch.setattr(motion, "encode_clips", full)
     with pytest.raises(StoppedError, match="the disk is full"):
         render_motion(tmp_path / "root", clips_per_class=FEW)
     monkeypatch.undo()
