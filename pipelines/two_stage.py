@@ -68,8 +68,9 @@ def run_two_stage(
 
 def _default_out(dataset: str, root: Path | None, backbone: str) -> Path:
     """runs/<dataset>_<backbone>; one's own folder goes by its name."""
-    own = dataset == "folder" and root is not None
-    return Path("runs") / (f"{root.resolve().name}_{backbone}" if own else default_out(dataset, backbone).stem)
+    if dataset == "folder" and root is not None:
+        return Path("runs") / f"{root.resolve().name}_{backbone}"
+    return Path("runs") / default_out(dataset, backbone).stem
 
 
 def _extract(
