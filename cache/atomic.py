@@ -45,7 +45,11 @@ def atomic_path(target: Path) -> Iterator[Path]:
     target = Path(target)
     with disk_full(target):
         # The suffix stays, because libraries choose a format by it.
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
+        try:
+            descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
+        except OSError as error:
+            # Not the passing name of the new file, which nobody asked for.
+            raise OSError(error.errno, error.strerror, str(target)) from error
         temporary = Path(name)
         try:
             os.fchmod(descriptor, 0o666 & ~_umask())

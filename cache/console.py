@@ -101,8 +101,9 @@ def json_option(command: Any) -> Any:
 
 
 def write_summary(json_file: Path | None, value: Any) -> None:
-    """Write the `--json` file if one was asked for."""
+    """Write the `--json` file, and the folder it is in, if one was asked for."""
     if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
         write_json(json_file, value)
 
 

@@ -65,7 +65,10 @@ def store_class(path: Path) -> type[Store]:
 
 @contextmanager
 def writer_lock(path: Path) -> Iterator[None]:
-    """Hold the lock of a store's one writer, `<path>.lock`; StoppedError when another process holds it."""
+    """Hold the lock of a store's one writer, `<path>.lock`.
+
+    StoppedError when another process holds it; OSError or CacheError where no such file can be made.
+    """
     from filelock import FileLock, Timeout
 
     path = Path(path)
@@ -73,6 +76,9 @@ def writer_lock(path: Path) -> Iterator[None]:
     try:
         lock = FileLock(f"{path}.lock", timeout=0).acquire()
     except Timeout as error:
+        # filelock takes a folder in which no file can be made for a lock that is held.
+        if not path.with_name(path.name + ".lock").exists():
+            raise CacheError(f"{path} cannot be written: no file can be made in {path.parent}; use another") from error
         raise StoppedError(f"another process is writing {path}; wait for it, or use another path") from error
     with lock:
         yield

@@ -29,6 +29,12 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_a_place_without_a_folder_is_named_as_it_was_given(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        write_json(tmp_path / "nowhere" / "x.json", 1)
+    assert caught.value.filename == str(tmp_path / "nowhere" / "x.json")
+
+
 def test_the_name_appears_at_the_end_and_keeps_its_suffix(tmp_path):
     target = tmp_path / "a.txt"
     with atomic_path(target) as temporary:

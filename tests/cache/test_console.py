@@ -82,5 +82,5 @@ def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys):
 
 def test_summaries_are_json(tmp_path):
     console.write_summary(None, {"a": 1})
-    console.write_summary(tmp_path / "s.json", {"a": 1})
-    assert json.loads((tmp_path / "s.json").read_text()) == {"a": 1}
+    console.write_summary(tmp_path / "new" / "s.json", {"a": 1})
+    assert json.loads((tmp_path / "new" / "s.json").read_text()) == {"a": 1}

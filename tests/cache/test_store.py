@@ -290,6 +290,13 @@ def test_one_writer_at_a_time(tmp_path):
         pass
 
 
+def test_a_place_for_no_files_is_not_taken_for_a_held_lock():
+    if not Path("/proc/self").is_dir():
+        pytest.skip("needs a file system that takes no files, even from root")
+    with pytest.raises(CacheError, match="no file can be made in /proc"), writer_lock(Path("/proc/s.zarr")):
+        pytest.fail("a lock in /proc")
+
+
 def test_default_shards_are_at_most_64_rows_and_64_megabytes(make):
     assert default_shard_rows(make.spec(cube_shape=(128, 4, 4, 4))) == 64
     assert default_shard_rows(make.spec(cube_shape=(2048, 16, 14, 14))) == 4
