@@ -39,7 +39,8 @@ def _fitted(value: Any, kind: Any, name: str) -> Any:
         return {_fitted(k, arguments[0], name): _fitted(v, arguments[1], name) for k, v in value.items()}
     elif origin is None and kind not in (int, float) and isinstance(value, kind):
         return value
-    raise CacheError(f"{name} ({brief(value)}) must be {kind.__name__ if origin is None else kind}")
+    words = "a finite number" if kind is float else kind.__name__ if origin is None else kind
+    raise CacheError(f"{name} ({brief(value)}) must be {words}")
 
 
 def require_keys(value: Any, known: Iterable[str], what: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """What a training run will do, settled before anything is written: method, settings, train and val videos."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
@@ -89,11 +89,11 @@ def plan_training(
     """Check the settings against the store and build the method from `seed`. Raises FewShotError."""
     _check_numbers(train_episodes=train_episodes, batch=batch, val_every=val_every, patience=patience)
     _check_numbers(2, val_episodes=val_episodes)
-    if lr is not None and not lr > 0:
-        raise FewShotError(f"lr ({lr}) must be above 0")
-    classes = tuple(store.index.classes_of("train"))
+    if lr is not None and not 0 < lr < math.inf:
+        raise FewShotError(f"lr ({lr}) must be a number above 0")
     torch.manual_seed(seed)
-    made = build_method(method, method_keywords or {}, spec=store.spec, n_train_classes=len(classes))
+    n_classes = len(store.index.classes_of("train"))
+    made = build_method(method, method_keywords or {}, spec=store.spec, n_train_classes=n_classes)
     mode = query_mode or made.needs.query_mode
     each = queries or (made.needs.queries if mode == made.needs.query_mode else 1)
     drawn: dict[str, Any] = {"way": way, "shot": shot, "query_mode": mode, "queries": each}
@@ -115,25 +115,34 @@ def plan_training(
     )
     if bank is None:
         schedule["train_episodes"] = 0
-    config = RunConfig(
-        method=method,
-        keywords=made.describe(),
+    chosen = {"method": method, "seed": seed, "patience": patience, **drawn, **schedule}
+    config = _config(store, made, bank, val, device, chosen)
+    return TrainPlan(config, made, bank, sampler, val, tuple(notes))
+
+
+def _config(
+    store: Store,
+    method: Method,
+    bank: FeatureBank | None,
+    val: tuple[FeatureBank, EpisodeRows] | None,
+    device: torch.device,
+    chosen: dict[str, Any],
+) -> RunConfig:
+    """What was chosen, with what follows from store, method and videos."""
+    return RunConfig(
+        keywords=method.describe(),
         spec=store.spec,
         store=store.digest,
         dataset=store.header.dataset,
         split_scheme=store.header.split_scheme,
-        train_classes=classes,
+        train_classes=tuple(store.index.classes_of("train")),
         train_videos="" if bank is None else bank.digest,
         val_videos="" if val is None else val[0].digest,
         val_episodes=None if val is None else len(val[1]),
         views=(0,) if bank is None else bank.views,
-        seed=seed,
-        patience=patience,
-        provenance={"versions": versions(), "device": describe_device(device), "store": str(Path(store.path))},
-        **drawn,
-        **schedule,
+        provenance={"versions": versions(), "device": describe_device(device), "store": str(store.path)},
+        **chosen,
     )
-    return TrainPlan(config, made, bank, sampler, val, tuple(notes))
 
 
 def scores_learn(method: Method) -> bool:

@@ -54,7 +54,8 @@ class EpisodeSampler:
     def _check_split(self) -> None:
         found, where = len(self.class_names), f"split '{self.split}'"
         if self.way > found:
-            have = f"the {found} classes of {where}" if found else f"the classes of {where}, which has none"
+            counted = f"the {found} class{'es' if found > 1 else ''} of {where}"
+            have = counted if found else f"the classes of {where}, which has none"
             raise FewShotError(f"way ({self.way}) must be at most {have}; lower --way or add classes")
         need = self.shot + self.queries
         for name, size in zip(self.class_names, self._sizes, strict=True):
@@ -106,6 +107,6 @@ def _check_numbers(*, way: int, shot: int, query_mode: str, queries: int, seed: 
     if query_mode not in QUERY_MODES:
         raise FewShotError(f"query_mode ('{query_mode}') must be one of {', '.join(QUERY_MODES)}")
     if query_mode == "single" and queries != 1:
-        raise FewShotError(f"queries ({queries}) must be 1 in query mode 'single'; use query mode 'per_class'")
+        raise FewShotError(f"queries ({queries}) must be 1 in query mode 'single'; add --query-mode per_class")
     if not 0 <= seed < 2**64:
         raise FewShotError(f"seed ({seed}) must be from 0 to 2^64 - 1")

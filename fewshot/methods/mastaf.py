@@ -72,6 +72,9 @@ class MASTAF(Method):
             raise FewShotError(unknown_name("preset", preset, PRESETS))
         if variant not in VARIANTS:
             raise FewShotError(unknown_name("variant", variant, VARIANTS))
+        for name, value in (("meta_learner", meta_learner), ("residual", residual)):
+            if not isinstance(value, bool):
+                raise FewShotError(f"{name} ({value!r}) must be True or False")
         self.profile = replace(PRESETS[preset], **{k: v for k, v in profile.items() if v is not None})
         self.cube_shape, self.n_train_classes = tuple(cube_shape), n_train_classes
         self.preset, self.variant = preset, variant

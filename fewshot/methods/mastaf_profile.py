@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ...cache.checks import fit_fields
+from ...cache.errors import CacheError
 from ..errors import FewShotError
 
 CHOICES = {
@@ -46,14 +48,18 @@ class Profile:
     global_weight: float = 2.0
 
     def __post_init__(self) -> None:
+        try:
+            fit_fields(self)
+        except CacheError as error:
+            raise FewShotError(str(error)) from None
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise FewShotError(f"{name} ({getattr(self, name)!r}) must be one of {', '.join(allowed)}")
         for name in ("scale", "loss_scale", "tau", "bottleneck"):
-            if not getattr(self, name) > 0:
+            if getattr(self, name) <= 0:
                 raise FewShotError(f"{name} ({getattr(self, name)}) must be above 0")
         for name in ("alpha", "global_weight"):
-            if not getattr(self, name) >= 0:
+            if getattr(self, name) < 0:
                 raise FewShotError(f"{name} ({getattr(self, name)}) must not be negative")
 
 

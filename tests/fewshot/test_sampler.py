@@ -139,6 +139,7 @@ def test_draws_are_uniform():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"way": 2, "keys": ["a"], "classes": ["a"]}, "must be at most the 1 class of split 'test'"),
         ({"way": 6}, r"way \(6\) must be at most the 5 classes of split 'test'; lower --way"),
         ({"shot": 6}, r"shot \(6\) \+ queries \(1\) need 7 videos a class, but 'c01' of split 'test' has 6"),
         ({"query_mode": "per_class", "queries": 5}, r"need 7 videos a class, but 'c01'"),

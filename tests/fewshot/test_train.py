@@ -274,7 +274,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path, toy_store: Any, make_
         train(toy_store, out=tmp_path / "r", device="toaster")
     with pytest.raises(FewShotError, match=r"val_episodes \(1\) must be at least 2"):
         train(toy_store, out=tmp_path / "r", way=3, val_episodes=1)
-    with pytest.raises(FewShotError, match=r"lr \(-1\) must be above 0"):
+    with pytest.raises(FewShotError, match=r"lr \(-1\) must be a number above 0"):
         train(toy_store, out=tmp_path / "r", way=3, lr=-1)
     store = make_store(tmp_path / "s.zarr", split_classes={"test": "abc"})
     with pytest.raises(FewShotError, match="no train videos"):
