@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..cache.atomic import write_bytes
+from ..cache.checks import parse_json
 from .episode import EpisodeRows
 from .errors import FewShotError
 
@@ -105,7 +106,7 @@ def read_episode_list(path: Path) -> EpisodeList:
     if hashlib.sha256(lines).hexdigest() != header["sha256"]:
         raise FewShotError(f"episode list '{path}' does not match the sha256 in its first line; {_REMEDY}")
     try:
-        episodes = [json.loads(line) for line in lines.splitlines()]
+        episodes = [parse_json(line, "it") for line in lines.splitlines()]
         listed, rows = _number_keys(episodes)
     except (ValueError, TypeError, KeyError) as error:
         raise FewShotError(f"episode list '{path}' has a malformed episode line ({error}); {_REMEDY}") from None
@@ -134,16 +135,17 @@ def _header_digest(header: dict[str, Any]) -> str:
 
 def _read_header(path: Path, line: bytes) -> dict[str, Any]:
     try:
-        header = json.loads(line)
-    except ValueError:
-        header = None
+        header = parse_json(line, "the first line")
+        digest = _header_digest(header) if isinstance(header, dict) else ""
+    except ValueError:  # not JSON, or not Unicode
+        header, digest = None, ""
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise FewShotError(f"'{path}' is not an episode list: its first line must be JSON with format '{FORMAT}'")
     if header.get("version") != VERSION:
         raise FewShotError(
             f"episode list '{path}' has version {header.get('version')}, but this program reads {VERSION}"
         )
-    if header.get("header_sha256") != _header_digest(header):
+    if header.get("header_sha256") != digest or not isinstance(header.get("sha256"), str):
         raise FewShotError(f"episode list '{path}' was edited in its first line; {_REMEDY}")
     return header
 
@@ -154,9 +156,11 @@ def _number_keys(episodes: list[Any]) -> tuple[tuple[str, ...], EpisodeRows]:
     support = [[[number.setdefault(key, len(number)) for key in way] for way in ways] for ways, _ in episodes]
     query = [[number.setdefault(key, len(number)) for key, _ in queries] for _, queries in episodes]
     labels = [[label for _, label in queries] for _, queries in episodes]
-    arrays = [np.array(part, dtype=np.int64) for part in (support, query, labels)]
-    if not episodes or [array.ndim for array in arrays] != [3, 2, 2]:
-        raise ValueError("episodes must be of one size")
+    arrays = [np.array(part) for part in (support, query, labels)]
+    if [array.ndim for array in arrays] != [3, 2, 2] or not all(array.size for array in arrays):
+        raise ValueError("episodes must be of one size, with a support video a way and a query at least")
+    if arrays[2].dtype != np.int64:
+        raise ValueError("the way of a query must be a whole number")
     classes = np.full(arrays[0].shape[:2], -1, dtype=np.int64)  # [b, way]
     return tuple(number), EpisodeRows(arrays[0], arrays[1], arrays[2], classes)
 

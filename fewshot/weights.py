@@ -33,7 +33,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     data = path.read_bytes()
     try:
         return load(data), _note(data)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise FewShotError(f"{path} is not a safetensors file of mastaf, or is damaged: {error}") from None
 
 

@@ -85,7 +85,9 @@ def test_any_edit_is_noticed(written):
             read_episode_list(written)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello\n", b"[1]\n", b'{"format": "other"}\n', b"\x80\x81", b"{"])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello\n", b"[1]\n", b'{"format": "other"}\n', b"\x80\x81", b"{", b"[" * 100_000]
+)
 def test_what_is_no_list_is_refused(tmp_path, content):
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(FewShotError, match="is not an episode list"):
@@ -122,7 +124,13 @@ GOOD = [[["a"], ["b"]], [["c", 1]]]
         ([[[["a"], ["b", "d"]], [["c", 0]]]], {}, "malformed"),
         ([[[["a"], ["b"]]]], {}, "malformed"),
         ([[[["a"], [["b"]]], [["c", 0]]]], {}, "malformed"),
+        ([[[["a"], ["b"]], [["c", 0.5]]]], {}, "malformed"),
+        ([[[["a"], ["b"]], [["c", 10**30]]]], {}, "malformed"),
+        ([[[["a"], ["b"]], []]], {"queries": 0}, "malformed"),
         ([7], {}, "malformed"),
+        ([GOOD], {"sha256": None}, "edited in its first line"),
+        ([GOOD], {"note": float("nan")}, "is not an episode list"),
+        ([GOOD], {"note": "\ud800"}, "is not an episode list"),
         ([], {}, "malformed"),
     ],
 )
