@@ -1,6 +1,6 @@
 """Ablations: rows that differ in one thing, trained on the same episodes and tested on the same episodes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -42,14 +42,8 @@ def ablate_fully(
     """
     if rows not in ROW_SETS:
         raise FewShotError(unknown_name("set of rows", rows, ROW_SETS))
-    given, kept = (
-        settings.pop("method_keywords", None) or {},
-        dict.fromkeys(k for r in ROW_SETS[rows].values() for k in r),
-    )
-    fixed = [name for name in ("shot", "method", "select") if name in settings] + [k for k in given if k in kept]
-    if fixed:
-        raise FewShotError(f"the rows of an ablation decide {', '.join(fixed)} themselves; leave it out")
-    select = split != "val"
+    given = settings.pop("method_keywords", None) or {}
+    _refuse_fixed(rows, given, settings)
     folder = Path(out or Path("runs") / f"ablate_{store.path.stem}")
     table: list[AblationRow] = []
     for shot in shots:
@@ -57,8 +51,8 @@ def ablate_fully(
         for name, keywords in ROW_SETS[rows].items():
             if progress:
                 say(f"{name}, {shot}-shot:")
-            run = folder / _run_folder(name, {**given, **settings}, shot=shot, select=select)
-            trained: TrainSettings = {**settings, "shot": shot, "select": select}
+            trained: TrainSettings = {**settings, "shot": shot, "select": split != "val"}
+            run = folder / _run_folder(name, {**given, **trained})
             trained["method_keywords"] = {**given, **keywords}
             train(store, out=run, device=device, progress=progress, **trained)
             scored[name] = evaluate_fully(
@@ -76,6 +70,15 @@ def ablate_fully(
     return table
 
 
+def _refuse_fixed(rows: str, given: Mapping[str, Any], settings: TrainSettings) -> None:
+    """Raise FewShotError for a setting in which the rows differ, or that the table fixes."""
+    differing = {keyword for keywords in ROW_SETS[rows].values() for keyword in keywords}
+    fixed = [name for name in ("shot", "method", "select") if name in settings] + sorted(differing & set(given))
+    if fixed:
+        words = ", ".join("--lambda" if name == "global_weight" else name for name in fixed)
+        raise FewShotError(f"the rows of an ablation ({rows}) decide {words} themselves; leave it out")
+
+
 def _compared(scored: dict[str, Evaluation]) -> list[AblationRow]:
     full = scored[FULL].predictions
     return [
@@ -89,9 +92,9 @@ def _compared(scored: dict[str, Evaluation]) -> list[AblationRow]:
     ]
 
 
-def _run_folder(name: str, settings: dict[str, Any], *, shot: int, select: bool) -> str:
+def _run_folder(name: str, settings: dict[str, Any]) -> str:
     """The folder of a row's run: settings that are often varied give it another one."""
-    words = [str(settings[k]) for k in ("preset",) if settings.get(k)]
+    words = [settings["preset"]] if settings.get("preset") else []
     words += ["adapter"] if settings.get("adapter") else []
-    words += [f"{settings.get('way', 5)}way", f"{shot}shot", f"seed{settings.get('seed', 0)}"]
-    return "_".join([name, *words, *([] if select else ["unselected"])])
+    words += [f"{settings.get('way', 5)}way", f"{settings['shot']}shot", f"seed{settings.get('seed', 0)}"]
+    return "_".join([name, *words, *([] if settings["select"] else ["unselected"])])

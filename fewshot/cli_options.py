@@ -58,7 +58,11 @@ METHOD = several(
     click.option("--variant", metavar="NAME", help="full, self, cross or neighbor  [default: full]."),
 )
 SWITCHES = several(
-    click.option("--preset", metavar="NAME", help="code (as published) or paper (the equations)  [default: code]."),
+    click.option(
+        "--preset",
+        metavar="NAME",
+        help="code (as its authors' code does) or paper (as its equations say)  [default: code].",
+    ),
     click.option("--adapter", is_flag=True, help="Train an adapter in front (another kind of features)."),
     click.option(
         "--lambda",
