@@ -7,6 +7,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+SPEC: dict[str, Any] = {
+    "backbone": "r3d-tiny",
+    "weights": "ab" * 32,
+    "layer": "layer4",
+    "frames": 16,
+    "sampling": "even",
+    "resize": "squash",
+    "resize_size": 128,
+    "size": 112,
+    "scaler": "bilinear",
+    "scale": 1 / 255,
+    "offset": 0.0,
+    "mean": (0.4, 0.5, 0.6),
+    "std": (0.2, 0.2, 0.2),
+    "precision": "fp32",
+    "dtype": "float16",
+}
 SPLIT_CLASSES = {
     "train": ("bow", "clap", "dig", "eat", "fold", "grin"),
     "val": ("hop", "jump", "kick"),
@@ -52,27 +69,8 @@ def write_store(
     ]
     keys, classes, splits = (tuple(column) for column in zip(*rows, strict=True))
     index = VideoIndex(tuple(f"{key}.mp4" for key in keys), keys, classes, splits, ("",) * len(keys))
-    facts = {
-        "backbone": "toy",
-        "weights": "0" * 64,
-        "layer": "last",
-        "frames": 16,
-        "sampling": "even",
-        "resize": "squash",
-        "resize_size": 128,
-        "size": 112,
-        "scaler": "bilinear",
-        "scale": 1 / 255,
-        "offset": 0.0,
-        "mean": (0.5, 0.5, 0.5),
-        "std": (0.5, 0.5, 0.5),
-        "precision": "fp32",
-        "dtype": "float16",
-        "views": tuple(views),
-        "cube_shape": cube_shape,
-    }
     header = StoreHeader(
-        spec=FeatureSpec(**facts | spec),
+        spec=FeatureSpec(**SPEC | {"views": tuple(views), "cube_shape": cube_shape} | spec),
         dataset=dataset,
         split_scheme=dataset,
         flip_keeps_class=flip_keeps_class,
@@ -95,6 +93,12 @@ def write_store(
         reasons = {row: "made to fail" for row, state in zip(numbers, states, strict=True) if state == FAILED}
         store.write_shard(shard, cubes, states=states, reasons=reasons, notes={}, device="cpu")
     return store
+
+
+@pytest.fixture(scope="session")
+def spec_fields() -> dict[str, Any]:
+    """A recipe, without views and cube shape."""
+    return dict(SPEC)
 
 
 @pytest.fixture(scope="session")

@@ -16,27 +16,11 @@ KINDS = [(".zarr", ""), (".h5", ""), (".zarr", "zstd")]
 class Make:
     """Parts of stores with defaults for what a test does not care about."""
 
+    def __init__(self, spec_fields: dict[str, Any]) -> None:
+        self.spec_fields = spec_fields
+
     def spec(self, cube_shape=(3, 1, 2, 2), views=("plain",), **changes: Any) -> FeatureSpec:
-        fields: dict[str, Any] = {
-            "backbone": "r3d-tiny",
-            "weights": "ab" * 32,
-            "layer": "layer4",
-            "frames": 16,
-            "sampling": "even",
-            "resize": "squash",
-            "resize_size": 128,
-            "size": 112,
-            "scaler": "bilinear",
-            "scale": 1 / 255,
-            "offset": 0.0,
-            "mean": (0.4, 0.5, 0.6),
-            "std": (0.2, 0.2, 0.2),
-            "precision": "fp32",
-            "dtype": "float16",
-            "views": views,
-            "cube_shape": cube_shape,
-        }
-        return FeatureSpec(**(fields | changes))
+        return FeatureSpec(**(self.spec_fields | {"views": views, "cube_shape": cube_shape} | changes))
 
     def index(self, n: int = 10) -> VideoIndex:
         names = tuple(f"wälk {i % 3}/clip{i}" for i in range(n))
@@ -91,8 +75,8 @@ class Make:
 
 
 @pytest.fixture(scope="session")
-def make() -> Make:
-    return Make()
+def make(spec_fields: dict[str, Any]) -> Make:
+    return Make(spec_fields)
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=["zarr", "h5", "zarr-zstd"])

@@ -32,12 +32,27 @@ def fsync(descriptor):
 atomic.os.fsync = fsync
 train(open_store(store), out=out, way=3, train_episodes=96, batch=8, val_episodes=20, val_every=24, progress=False,
       method_keywords={"adapter": True})
+print(calls)
 """
+NEVER = 0
 
 
-def run(store: Path, out: Path, kill_at: int) -> int:
+def run(store: Path, out: Path, kill_at: int) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", SCRIPT, str(store), str(out), str(kill_at)]
-    return subprocess.run(command, timeout=120, check=False).returncode
+    return subprocess.run(command, timeout=120, check=False, capture_output=True, text=True)
+
+
+def killed(store: Path, out: Path, kill_at: int) -> bool:
+    return run(store, out, kill_at).returncode == -signal.SIGKILL
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, toy_store: Any) -> tuple[Path, int]:
+    """A run that was not killed, and how often it flushed."""
+    folder = tmp_path_factory.mktemp("train") / "whole"
+    done = run(toy_store.path, folder, NEVER)
+    assert done.returncode == 0, done.stderr
+    return folder, int(done.stdout)
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -45,27 +60,29 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if k != "episodes_per_s"} for line in found]
 
 
-def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path, toy_store: Any) -> None:
-    assert run(toy_store.path, tmp_path / "whole", 0) == 0
+def require_same(found: Path, expected: Path) -> None:
+    for name in ("best.safetensors", "last.safetensors"):
+        assert (found / name).read_bytes() == (expected / name).read_bytes()
+    assert lines(found) == lines(expected)
+    here, there = (json.loads((folder / "summary.json").read_text()) for folder in (found, expected))
+    same = set(there) - {"out", "seconds"}
+    assert {name: here[name] for name in same} == {name: there[name] for name in same}
+
+
+def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path, toy_store: Any, whole: tuple[Path, int]) -> None:
     # Every file takes two flushes (its own, its folder's); resuming takes two more, to trim the metrics.
     for kill_at in (1, 6, 7, 9):
-        assert run(toy_store.path, tmp_path / "killed", kill_at) == -signal.SIGKILL
-    assert run(toy_store.path, tmp_path / "killed", 0) == 0
-    for name in ("best.safetensors", "last.safetensors"):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    assert lines(tmp_path / "killed") == lines(tmp_path / "whole")
-    whole, killed = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("whole", "killed"))
-    same = set(whole) - {"out", "seconds"}
-    assert {name: whole[name] for name in same} == {name: killed[name] for name in same}
+        assert killed(toy_store.path, tmp_path / "run", kill_at)
+    assert run(toy_store.path, tmp_path / "run", NEVER).returncode == 0
+    require_same(tmp_path / "run", whole[0])
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("kill_at", range(1, 40))
-def test_killed_at_every_flush(tmp_path: Path, toy_store: Any, kill_at: int) -> None:
-    assert run(toy_store.path, tmp_path / "whole", 0) == 0
-    run(toy_store.path, tmp_path / "killed", kill_at)
-    assert run(toy_store.path, tmp_path / "killed", 0) == 0
-    assert (tmp_path / "killed" / "best.safetensors").read_bytes() == (
-        tmp_path / "whole" / "best.safetensors"
-    ).read_bytes()
-    assert lines(tmp_path / "killed") == lines(tmp_path / "whole")
+@pytest.mark.timeout(3600)
+def test_killed_at_every_flush(tmp_path: Path, toy_store: Any, whole: tuple[Path, int]) -> None:
+    folder, flushes = whole
+    for kill_at in range(1, flushes + 1):
+        out = tmp_path / str(kill_at)
+        assert killed(toy_store.path, out, kill_at), kill_at
+        assert run(toy_store.path, out, NEVER).returncode == 0, kill_at
+        require_same(out, folder)
