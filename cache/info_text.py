@@ -38,7 +38,7 @@ def _recipe(facts: Mapping[str, Any]) -> Iterator[str]:
         text = (
             ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value) if isinstance(value, list) else value
         )
-        yield f"  {name:<12} {text}"
+        yield f"  {name:<14} {text}"
 
 
 def _splits(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -74,4 +74,4 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[str]:
 def _provenance(facts: Mapping[str, Any]) -> Iterator[str]:
     yield "provenance:" if facts["provenance"] else "provenance: none"
     for name, value in facts["provenance"].items():
-        yield f"  {name:<12} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        yield f"  {name:<14} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"

@@ -53,9 +53,10 @@ class EpisodeSampler:
 
     def _check_split(self) -> None:
         found, where = len(self.class_names), f"split '{self.split}'"
+        if not found:
+            raise FewShotError(f"{where} has no videos to draw episodes from; name another split, or add classes to it")
         if self.way > found:
-            counted = f"the {found} class{'es' if found > 1 else ''} of {where}"
-            have = counted if found else f"the classes of {where}, which has none"
+            have = f"the {found} class{'es' if found > 1 else ''} of {where}"
             raise FewShotError(f"way ({self.way}) must be at most {have}; lower --way or add classes")
         need = self.shot + self.queries
         for name, size in zip(self.class_names, self._sizes, strict=True):

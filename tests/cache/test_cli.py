@@ -42,15 +42,15 @@ def test_info_shows_what_is_in_a_store(tmp_path, make, kind, run):
         compress or "not compressed",
         "2 of 3 shards of 4 rows",
         "cpu (2 shards)",
-        "backbone     r3d-tiny",
-        "mean         0.4, 0.5, 0.6",
+        "backbone       r3d-tiny",
+        "mean           0.4, 0.5, 0.6",
         "wälk 2 2/3 (1 short of the published 4)",
         "pour 0/0 (2 short of the published 2)",
         "wälk 0 3/4",
         "failures: 1\n  'wälk 1/clip1' (row 1): no video stream",
         "notes: 1\n  'wälk 2/clip2' (row 2): 95 of 100 frames decodable",
-        "torch        2.13",
-        'ignored      {"a": 1}',
+        "torch          2.13",
+        'ignored        {"a": 1}',
     ):
         assert text in out
     facts = json.loads((tmp_path / "i.json").read_text())

@@ -150,7 +150,7 @@ def test_draws_are_uniform():
         ({"query_mode": "all"}, r"query_mode \('all'\) must be one of single, per_class"),
         ({"seed": -1}, r"seed \(-1\) must be from 0"),
         ({"seed": 2**64}, r"seed \(\d+\) must be from 0"),
-        ({"keys": [], "classes": []}, r"classes of split 'test', which has none"),
+        ({"keys": [], "classes": []}, "split 'test' has no videos"),
         ({"keys": ["a"]}, r"must have one length"),
     ],
 )
