@@ -143,7 +143,9 @@ def _write(
     accuracy, half = mean_and_ci95(episode_accuracy(correct))
     of_class = predictions.query_class.reshape(e, q)  # [e, q]
     shot = rows.support.shape[2]
-    name = f"{bank.split}_{way}way_{shot}shot_{listing.query_mode}{listing.queries}_{e}_{listing.digest[:8]}"
+    name = (
+        f"{bank.split}_{way}way_{shot}shot_{listing.query_mode}{listing.queries}_{e}_{listing.digest[:8]}{head.suffix}"
+    )
     record = write_result(
         folder / name,
         predictions,

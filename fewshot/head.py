@@ -24,8 +24,9 @@ _SWITCHES = {
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A method with what its record says of it. folder: where its results go; seed: of training, None where nothing
-    was trained; selected_on: `val` or `none`; way, shot, query_mode, queries: of its training episodes."""
+    """A method with what its record says of it. folder: where its results go; suffix: of their names, for weights that
+    are not the run's choice; seed: of training, None where nothing was trained; selected_on: `val` or `none`; way,
+    shot, query_mode, queries: of its training episodes."""
 
     method: Method
     name: str
@@ -37,6 +38,7 @@ class Head:
     shot: int
     query_mode: str
     queries: int
+    suffix: str = ""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -67,6 +69,7 @@ def head_of_run(path: Path, store: Store, *, device: torch.device) -> Head:
         shot=config.shot,
         query_mode=config.query_mode,
         queries=config.queries,
+        suffix="" if path.is_dir() else f"_{path.stem}",
     )
 
 

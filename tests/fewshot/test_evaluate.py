@@ -92,6 +92,13 @@ def test_chunks_do_not_change_the_answers(noisy: Any, run: Path, tmp_path: Path,
     np.testing.assert_allclose(chunked.logits, whole.logits, rtol=1e-4, atol=1e-5)
 
 
+def test_other_weights_of_a_run_have_records_of_their_own(noisy: Any, run: Path, tmp_path: Path) -> None:
+    best = evaluate_fully(noisy, run, episodes=10, out=tmp_path)
+    last = evaluate_fully(noisy, run / "last.safetensors", episodes=10, out=tmp_path)
+    assert (best.record["selected_on"], last.record["selected_on"]) == ("val", "none")
+    assert [read_record(found.path).to_json() for found in (best, last)] == [best.record, last.record]
+
+
 def test_way_and_shot_are_the_runs_unless_given(noisy: Any, run: Path) -> None:
     assert (lambda r: (r["way"], r["shot"]))(evaluate(noisy, run, episodes=10)) == (3, 1)
     assert (lambda r: (r["way"], r["shot"]))(evaluate(noisy, run, episodes=10, way=4, shot=3)) == (4, 3)
