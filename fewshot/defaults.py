@@ -13,7 +13,7 @@ PUBLISHED_SCHEDULES: dict[str, tuple[int, int]] = {
 }
 OTHER_SCHEDULE = (32, 4_000)
 
-VALIDATIONS = 20  # a training run validates about this often
+VALIDATIONS = 20  # a training run validates at most this often
 VAL_EPISODES = 1_000
 TEST_EPISODES = 10_000
 
@@ -47,7 +47,8 @@ def resolve_schedule(
     set_batch, set_episodes = PUBLISHED_SCHEDULES.get(dataset, OTHER_SCHEDULE)
     batch = _first(batch, defaults.batch, set_batch)
     episodes = _first(episodes, defaults.episodes, set_episodes)
-    wanted = _first(val_every, max(episodes // VALIDATIONS, 1))
+    # A validation should cost no more than the training that it judges.
+    wanted = _first(val_every, max(episodes // VALIDATIONS, min(VAL_EPISODES, episodes)))
     return Schedule(
         optimiser=defaults.optimiser,
         lr=defaults.lr if lr is None else lr,

@@ -298,7 +298,19 @@ def test_published_schedules_are_the_defaults() -> None:
     assert of("ucf101", batch=4, episodes=8) == (4, 8)
     own = Defaults(batch=16, episodes=100)
     schedule = resolve_schedule("ucf101", own)
-    assert (schedule.batch, schedule.train_episodes, schedule.val_every) == (16, 100, 16)
+    assert (schedule.batch, schedule.train_episodes) == (16, 100)
+
+
+def test_a_validation_costs_no_more_than_the_training_that_it_judges() -> None:
+    from mastaf.fewshot.defaults import VAL_EPISODES, resolve_schedule
+    from mastaf.fewshot.methods.base import Defaults
+
+    for dataset, most in (("ucf101", 20), ("motion", 4)):
+        schedule = resolve_schedule(dataset, Defaults())
+        assert schedule.val_every >= VAL_EPISODES
+        assert schedule.val_every % schedule.batch == 0
+        assert schedule.train_episodes // schedule.val_every <= most
+    assert resolve_schedule("motion", Defaults(), val_every=40).val_every == 64
 
 
 def test_views_are_drawn_in_training_alone(tmp_path: Path, make_store: Make) -> None:
