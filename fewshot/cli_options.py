@@ -100,7 +100,10 @@ TRAINING = several(
         "--val-episodes", type=click.IntRange(2), metavar="N", help="Val episodes to select by  [default: 1000]."
     ),
     click.option(
-        "--val-every", type=click.IntRange(1), metavar="N", help="Validate every N episodes  [default: a 20th]."
+        "--val-every",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Validate every N episodes  [default: a 20th, at least 1000].",
     ),
     click.option(
         "--patience", type=click.IntRange(1), metavar="N", help="Stop after N validations without a better one."
