@@ -71,7 +71,7 @@ def test_another_seed_in_the_same_folder_is_another_run(mastaf, demo, small_moti
         "--seed", 1,
     )  # fmt: skip
     assert status == 0
-    assert "500 test episodes" in said
+    assert "500 episodes" in said
 
 
 @pytest.mark.parametrize("shots", ["0", "one", "1,,5", ""])
