@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..cache.index import SPLITS
-from .scan import some
+from .naming import some
 from .splits.table import SplitTable
 from .videos import Video
 

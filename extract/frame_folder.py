@@ -4,7 +4,6 @@ The images are read here, checked, and handed to ffmpeg through a pipe; ffmpeg o
 """
 
 import os
-import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +14,10 @@ import numpy as np
 from .errors import VideoError
 from .ffmpeg import UnreadableError
 from .image_stream import as_avi, image_codec
+from .naming import IMAGE_SUFFIXES, is_frame_name, natural
 from .pixels import PixelRule, render
 from .video_file import MAX_FRAMES, MAX_PIXELS
 
-# Names that count as frames; what a file really holds is read from its first bytes.
-IMAGE_EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MAX_IMAGE_BYTES = 64 << 20
 # Here damage is an error; by default these decoders would paint over it. TIFF's takes unknown tags for damage.
 _STRICT = ("mjpeg", "png")
@@ -39,15 +37,10 @@ def list_frames(folder: Path) -> list[str]:
                 raise VideoError(f"frame {_shown(entry.name)} is not a file")
             names.append(entry.name)
     if not names:
-        raise VideoError(f"a folder without frames ({', '.join(IMAGE_EXTENSIONS)})")
+        raise VideoError(f"a folder without frames ({', '.join(IMAGE_SUFFIXES)})")
     if len(names) > MAX_FRAMES:
         raise VideoError(f"has more than {MAX_FRAMES} frames; cut it into shorter videos")
-    return sorted(names, key=_natural)
-
-
-def is_frame_name(name: str) -> bool:
-    """Whether a file of this name is taken for a frame."""
-    return not name.startswith(".") and name.lower().endswith(IMAGE_EXTENSIONS)
+    return sorted(names, key=natural)
 
 
 def decode_folder(
@@ -121,12 +114,6 @@ def _read_image(folder: Path, name: str) -> tuple[str, bytes]:
     if codec is None:
         raise VideoError(f"frame {_shown(name)} is not an image of a known kind")
     return codec, data
-
-
-def _natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """Sort key: runs of digits count as numbers; equal numbers written differently fall back to the name."""
-    parts = re.findall(r"[0-9]+|[^0-9]+", name)
-    return [(0, int(part), "") if part[0] in "0123456789" else (1, 0, part.casefold()) for part in parts], name
 
 
 def _shown(name: str) -> str:

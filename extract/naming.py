@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 # What counts as a video file; anything else in a folder is a stray file. Containers, not codecs: ffmpeg reads them all.
@@ -11,6 +11,9 @@ VIDEO_SUFFIXES = frozenset(
     + (".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m")
 )
 
+# What counts as a frame in a folder of frames; what a file really holds is read from its first bytes.
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
 Value = TypeVar("Value", bound=Hashable)
 
 
@@ -18,6 +21,22 @@ def stem_of(name: str) -> str:
     """A video's name without a video's extension. Other dots belong to the name (`Scene_1.2_kick`)."""
     head, dot, suffix = name.rpartition(".")
     return head if head and dot + suffix.lower() in VIDEO_SUFFIXES else name
+
+
+def is_frame_name(name: str) -> bool:
+    """Whether a file of this name in a folder of frames is taken for a frame."""
+    return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def shown(name: str) -> str:
+    """The name fit for one line of a terminal: what could break the line or command the terminal is escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The first names in quotes, and how many more there are."""
+    quoted = ", ".join(f"'{shown(name)}'" for name in names[:most])
+    return quoted if len(names) <= most else f"{quoted} and {len(names) - most} more"
 
 
 def fold(name: str) -> str:
@@ -31,8 +50,8 @@ def squeeze(name: str) -> str:
 
 
 def natural(name: str) -> tuple[list[str | int], str]:
-    """Sort key by which `clip2` stands before `clip10`; the name itself breaks ties (`a1`, `a01`)."""
-    parts = re.split("([0-9]+)", name)  # text, digits, text, ..., text
+    """Sort key by which `clip2` stands before `Clip10`; the name itself breaks ties (`a1`, `a01`, `A1`)."""
+    parts = re.split("([0-9]+)", name.casefold())  # text, digits, text, ..., text
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 

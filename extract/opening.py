@@ -7,7 +7,7 @@ from ..cache.index import VideoIndex
 from ..cache.record import StoreHeader
 from ..cache.store import Store, create_store, open_store
 from .errors import ExtractError
-from .scan import some
+from .naming import some
 
 
 def open_or_create(path: Path, *, header: StoreHeader, index: VideoIndex) -> Store:

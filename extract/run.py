@@ -16,7 +16,7 @@ from ..cache.spec import FeatureSpec
 from ..cache.store import Store, store_class, writer_lock
 from .backbones.base import Backbone
 from .decode import Clip, decode_clip
-from .decoding import decode_in_order
+from .decode_ahead import decode_in_order
 from .errors import ExtractError
 from .limit import spread_rows
 from .opening import open_or_create, require_same_device
@@ -57,8 +57,7 @@ def extract(
     Raises ExtractError or CacheError on wrong input or a store of other cubes, StoppedError or OSError when the
     machine stops it; what was written stays.
     """
-    store_class(out)  # a wrong suffix is an error before anything is made
-    store_class(out)  # before a lock file is left beside what cannot be a store
+    store_class(out)  # a wrong suffix is an error before a lock file is left beside it
     check_flip(views, videos, allow_flip=allow_flip)
     target = resolve_device(device)
     name = device_name(target)

@@ -3,15 +3,13 @@
 import os
 from pathlib import Path
 
-from .naming import VIDEO_SUFFIXES, natural
-
-# The names that the decoder takes for frames.
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+from .naming import VIDEO_SUFFIXES, is_frame_name, natural, some
 
 STRAY = "stray files"
 LINKS = "links that leave the root"
 NAMES = "names that are not UTF-8"
-EMPTY = "folders without videos"
+EMPTY = "class folders without videos"
+NESTED = "folders inside a class that hold no frames"
 
 
 class FolderScan:
@@ -37,10 +35,14 @@ class FolderScan:
     def notes(self) -> tuple[str, ...]:
         """One line for each reason but stray files, with the first names."""
         return tuple(
-            f"ignored {len(paths)} {reason}: {some(sorted(paths, key=natural))}"
+            f"ignored {reason}: {len(paths)} ({some(sorted(paths, key=natural))})"
             for reason, paths in sorted(self._ignored.items())
             if reason != STRAY
         )
+
+    def counts(self) -> str:
+        """What was left out, for a message: "2 stray files, 8 videos outside a class folder"."""
+        return ", ".join(f"{count} {reason}" for reason, count in self.ignored.items())
 
     def relative(self, path: Path) -> str:
         """The path from the root, with `/`; unreadable bytes are shown as `?`."""
@@ -74,7 +76,7 @@ class FolderScan:
         found = False
         with os.scandir(folder) as listing:
             for entry in listing:
-                if not entry.name.startswith(".") and Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
+                if is_frame_name(entry.name):
                     if entry.is_symlink() and not self.stays_inside(Path(entry.path)):
                         self.ignore(LINKS, folder)
                         return False
@@ -89,19 +91,13 @@ class FolderScan:
             if self.is_frames(path):
                 found.append(path)
             else:
-                self.ignore(EMPTY, path)
+                self.ignore(NESTED, path)
         for path in files:
             if path.suffix.lower() in VIDEO_SUFFIXES:
                 found.append(path)
             else:
                 self.ignore(STRAY, path)
         return _sorted(found)
-
-
-def some(names: list[str], most: int = 5) -> str:
-    """The first names in quotes, and how many more there are."""
-    shown = ", ".join(f"'{name}'" for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def _sorted(paths: list[Path]) -> list[Path]:

@@ -12,7 +12,7 @@ from ..cache.index import DONE, FAILED, MISSING
 from ..cache.packing import pack_float16
 from ..cache.store import Store
 from .backbones.base import Backbone
-from .decoding import Decoded
+from .decode_ahead import Decoded
 from .views import apply_view
 
 

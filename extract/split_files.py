@@ -5,8 +5,7 @@ from pathlib import Path
 
 from ..cache.index import SPLITS
 from .errors import ExtractError
-from .naming import Spellings, stem_of
-from .scan import some
+from .naming import Spellings, some, stem_of
 from .splits.table import SplitClass, SplitTable
 
 # The folder of tobyperrett/trx that holds each split's lists.

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from mastaf.extract.decode import decode_clip
 from mastaf.extract.errors import VideoError
-from mastaf.extract.frame_folder import IMAGE_EXTENSIONS, list_frames
+from mastaf.extract.frame_folder import list_frames
+from mastaf.extract.naming import IMAGE_SUFFIXES
 from mastaf.extract.pixels import PixelRule, pixel_rule
 
 Run = Callable[..., bytes]
@@ -158,7 +159,7 @@ def test_frames_that_are_no_files(copy: Path, rule: PixelRule) -> None:
         decode_clip(copy, frames=21, rule=rule)
 
 
-@pytest.mark.parametrize("extension", IMAGE_EXTENSIONS)
+@pytest.mark.parametrize("extension", IMAGE_SUFFIXES)
 def test_declared_size_beyond_reason(extension: str, tmp_path: Path, frame_folder: Path, rule: PixelRule) -> None:
     """A PNG of 9000 x 9000 pixels in its header, under any name."""
     import zlib
@@ -169,3 +170,9 @@ def test_declared_size_beyond_reason(extension: str, tmp_path: Path, frame_folde
     (tmp_path / f"bomb{extension}").write_bytes(bomb)
     with pytest.raises(VideoError, match="more pixels than are allowed"):
         decode_clip(tmp_path, frames=4, rule=rule)
+
+
+def test_frames_named_in_two_cases_are_in_one_order(tmp_path: Path) -> None:
+    for name in ("IMG_10.png", "img_2.png", "IMG_1.png"):
+        (tmp_path / name).touch()
+    assert list_frames(tmp_path) == ["IMG_1.png", "img_2.png", "IMG_10.png"]

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("mastaf.extract.decode")
 from mastaf.extract.decode import Clip
-from mastaf.extract.decoding import decode_in_order
+from mastaf.extract.decode_ahead import decode_in_order
 from mastaf.extract.errors import VideoError
 
 
