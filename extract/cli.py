@@ -12,7 +12,7 @@ from ..cache import console
 from .backbones import BACKBONES
 from .datasets import DATASETS, find_dataset
 from .errors import ExtractError
-from .report import say_what_was_done, say_what_was_found
+from .report import say_what_is_next, say_what_was_done, say_what_was_found
 from .sampling import SAMPLING_RULES
 
 
@@ -33,9 +33,13 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     "--split-files",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Folder of the published {train,val,test}list*.txt.",
+    help="Folder of the published {train,val,test}list*.txt, which ssv2-* and kinetics-cmn need.",
 )
-@click.option("--weights", metavar="FILE|hub|random", help="Weights of the backbone  [default: its own].")
+@click.option(
+    "--weights",
+    metavar="FILE|hub|random",
+    help="Weights of the backbone; hub: where it has a published source  [default: its own].",
+)
 @click.option(
     "--out",
     metavar="STORE",
@@ -136,7 +140,13 @@ def run_command(
         raise ExtractError(console.unknown_name("backbone", backbone, BACKBONES))
     if options["limit"] is not None and out is None:
         raise click.UsageError("--limit needs --out, so that an unfinished store is not taken for the data set's")
+    from ..cache.store import store_class
+    from .views import check_views
+
+    # What costs nothing to check is checked before a data set is read or rendered.
     out = out or default_out(dataset, backbone)
+    store_class(out)
+    check_views(options["views"])
     videos = find_dataset(dataset, root=root, split_files=split_files, seed=seed)
     say_what_was_found(videos)
 
@@ -148,9 +158,11 @@ def run_command(
     console.say(f"store: {out} (cubes of {shape} by {backbone}, weights: {network.weights_source})")
     line = shlex.join(["mastaf-extract", *sys.argv[1:]])
     summary = extract(videos, network, out=out, device=devices, compress=compress or "", command=line, **options)
-    say_what_was_done(summary, out, videos, limited=options["limit"] is not None)
+    say_what_was_done(summary, out)
+    say_what_is_next(summary, out, videos.index)
     about = {"store": str(out), "dataset": videos.name, "split_scheme": videos.split_scheme}
-    return summary.to_json() | about | {"coverage": list(videos.coverage), "ignored": videos.ignored}
+    found = {"coverage": list(videos.coverage), "ignored": videos.ignored, "absent": list(videos.absent)}
+    return summary.to_json() | about | found | {"notes": list(videos.notes)}
 
 
 def default_out(dataset: str, backbone: str) -> Path:

@@ -5,11 +5,12 @@ import os
 from pathlib import Path
 
 from ..cache.index import SPLITS
+from .class_split import assign_splits
 from .coverage import count_coverage
 from .errors import ExtractError
-from .folder import assign_splits, require_two_classes
-from .scan import LINKS, FolderScan, some
-from .videos import Listing, Video
+from .folder import require_two_classes
+from .scan import LINKS, FolderScan
+from .videos import Listing, Video, absent_notes
 
 
 def read_csv(path: Path, *, root: Path, seed: int = 0) -> Listing:
@@ -20,9 +21,13 @@ def read_csv(path: Path, *, root: Path, seed: int = 0) -> Listing:
     """
     scan = FolderScan(root)
     rows, has_splits = _rows(path)
-    videos = []
+    videos, first = [], {}
     for line, row in rows:
         video = _video(row, path, line, has_splits)
+        if first.setdefault(video.key, line) != line:
+            raise ExtractError(
+                f"{path}, line {line}: '{video.key}' stands already in line {first[video.key]}; drop one of the lines"
+            )
         if not scan.stays_inside(scan.root / video.path):
             scan.ignore(LINKS, scan.root / video.path)
         else:
@@ -30,19 +35,18 @@ def read_csv(path: Path, *, root: Path, seed: int = 0) -> Listing:
     absent = [video.path for video in videos if not (scan.root / video.path).exists()]
     if videos and len(absent) == len(videos):
         raise ExtractError(f"none of the {len(videos)} videos of {path} is in {root}; give --root DIR")
-    require_two_classes(videos, root, f"the videos that {path} names")
+    require_two_classes(videos, scan, path, "a line path,class for every video")
     scheme, notes = "csv", ()
     if not has_splits:
         videos, scheme, note = assign_splits(videos, scheme, seed)
         notes = (note,)
-    if absent:
-        notes += (f"{len(absent)} listed videos are not there: {some(absent)}",)
     return Listing(
         videos=videos,
         scheme=scheme,
         coverage=count_coverage(videos),
         ignored=scan.ignored,
-        notes=notes + scan.notes(),
+        absent=tuple(absent),
+        notes=notes + absent_notes(absent) + scan.notes(),
     )
 
 

@@ -50,6 +50,10 @@ def find_dataset(
     if root is None:
         root = csv_path.parent if csv_path else default_root(name_or_csv)
     root = Path(root)
+    if split_files is not None and facts.kind not in ("classes", "lists"):
+        raise ExtractError(
+            f"--split-files belongs to data sets with a published split, not to '{name_or_csv}'; leave it out"
+        )
     if facts.kind == "motion":
         _render(root)
     elif not root.is_dir():
@@ -64,6 +68,7 @@ def find_dataset(
         index=ordered_index(listing.videos),
         coverage=listing.coverage,
         ignored=listing.ignored,
+        absent=listing.absent,
         notes=listing.notes,
     )
 
@@ -86,8 +91,6 @@ def _facts(name_or_csv: str) -> Facts:
 def _read(name: str, facts: Facts, csv_path: Path | None, root: Path, split_files: Path | None, seed: int) -> Listing:
     if facts.kind in ("classes", "lists"):
         return read_published(name, facts.scheme, root, split_files=split_files, needs_lists=facts.kind == "lists")
-    if split_files is not None:
-        raise ExtractError(f"--split-files belongs to data sets with a published split, not to '{name}'; leave it out")
     if csv_path is not None:
         return read_csv(csv_path, root=root, seed=seed)
     listing = read_folder(root, scheme=facts.scheme, seed=seed)

@@ -53,6 +53,16 @@ def ffmpeg_exe() -> str:
         ) from error
 
 
+def ffmpeg_version() -> str:
+    """The first line of `ffmpeg -version`. ExtractError when what would be run is no ffmpeg: no video would work."""
+    exe = ffmpeg_exe()
+    answer = subprocess.run([exe, "-version"], capture_output=True, text=True, check=False, timeout=60)
+    first, _, _ = answer.stdout.partition("\n")
+    if answer.returncode or not first.startswith("ffmpeg version"):
+        raise ExtractError(f"'{exe} -version' must answer as ffmpeg does; mend or unset MASTAF_FFMPEG")
+    return first
+
+
 def command_line(stream: Any, file: Path | None = None) -> list[str]:
     """The arguments for an ffmpeg-python output; its input `FILE`, if it has one, becomes `file`.
 

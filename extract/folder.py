@@ -1,14 +1,13 @@
 """Data sets that are a folder: ROOT/{train,val,test}/CLASS/VIDEO, or ROOT/CLASS/VIDEO."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from ..cache.index import SPLITS
-from .class_split import LEAST_CLASSES, split_classes
+from .class_split import assign_splits
 from .coverage import count_coverage
 from .errors import ExtractError
-from .naming import VIDEO_SUFFIXES
+from .naming import VIDEO_SUFFIXES, shown
 from .scan import EMPTY, STRAY, FolderScan
 from .videos import Listing, Video
 
@@ -18,7 +17,7 @@ UNSORTED = "videos outside a class folder"
 
 
 def read_folder(root: Path, *, scheme: str = "folder", seed: int = 0) -> Listing:
-    """List a folder's videos. Splits come from its folders, or else from `split_classes`.
+    """List a folder's videos. Splits come from its folders, or else from `assign_splits`.
 
     ExtractError when nothing is there or there is but one class.
     """
@@ -30,7 +29,7 @@ def read_folder(root: Path, *, scheme: str = "folder", seed: int = 0) -> Listing
     else:
         videos, scheme, note = assign_splits(_classes_in(scan, scan.root, "test"), scheme, seed)
         notes = (note,)
-    require_two_classes(videos, root, LAYOUT)
+    require_two_classes(videos, scan, root, LAYOUT)
     return Listing(
         videos=videos,
         scheme=scheme,
@@ -40,27 +39,16 @@ def read_folder(root: Path, *, scheme: str = "folder", seed: int = 0) -> Listing
     )
 
 
-def assign_splits(videos: Sequence[Video], scheme: str, seed: int) -> tuple[list[Video], str, str]:
-    """(videos with a split for each class, name of the split, what to tell the user)."""
-    split_of, suffix = split_classes((video.class_name for video in videos), seed)
-    chosen = [replace(video, split=split_of[video.class_name]) for video in videos]
-    counts = ", ".join(f"{split} {list(split_of.values()).count(split)}" for split in SPLITS)
-    if suffix == "all-test":
-        note = f"all {len(split_of)} classes are test classes (a train and val split needs {LEAST_CLASSES} or more)"
-    else:
-        note = f"classes split by seed {seed}: {counts}"
-    return chosen, f"{scheme}-{suffix}", note
-
-
-def require_two_classes(videos: Sequence[Video], root: Path, expected: str) -> None:
-    """ExtractError unless the videos are of two classes at least."""
+def require_two_classes(videos: Sequence[Video], scan: FolderScan, where: Path, expected: str) -> None:
+    """ExtractError, saying what was left out, unless the videos are of two classes at least."""
     classes = {video.class_name for video in videos}
+    left_out = f"; left out: {scan.counts()}" if scan.ignored else ""
     if not classes:
-        raise ExtractError(f"no videos in {root}; expected {expected}")
+        raise ExtractError(f"no videos in {where}; expected {expected}{left_out}")
     if len(classes) == 1:
         raise ExtractError(
-            f"all {len(videos)} videos in {root} are of one class, '{classes.pop()}', but few-shot learning needs at "
-            f"least two; expected {expected}"
+            f"{where} has only one class, '{shown(classes.pop())}', but few-shot learning needs at least two; "
+            f"expected {expected}{left_out}"
         )
 
 

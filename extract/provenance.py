@@ -1,14 +1,12 @@
 """What a store says about the run that made it, beyond what its cubes depend on."""
 
 import platform
-import subprocess
 from datetime import UTC, datetime
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from .backbones.base import Backbone
-from .ffmpeg import ffmpeg_exe
+from .ffmpeg import ffmpeg_version
 from .videos import VideoSet
 
 
@@ -19,7 +17,7 @@ def provenance(videos: VideoSet, backbone: Backbone, *, device: str, command: st
         "command": command,
         "root": str(videos.root),
         "device": device,
-        "versions": {"python": platform.python_version(), "ffmpeg": _ffmpeg_version()}
+        "versions": {"python": platform.python_version(), "ffmpeg": ffmpeg_version()}
         | {name: _package_version(name) for name in ("mastaf", "torch", "numpy", "zarr", "h5py")},
         "weights_source": backbone.weights_source,
         "weights_facts": backbone.facts,
@@ -27,12 +25,6 @@ def provenance(videos: VideoSet, backbone: Backbone, *, device: str, command: st
         "ignored": videos.ignored,
         "notes": list(videos.notes),
     }
-
-
-@cache
-def _ffmpeg_version() -> str:
-    answer = subprocess.run([ffmpeg_exe(), "-version"], capture_output=True, text=True, check=False, timeout=60)
-    return answer.stdout.partition("\n")[0]
 
 
 def _package_version(name: str) -> str:

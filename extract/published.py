@@ -11,10 +11,10 @@ from .groups import source_group
 from .matching import match_listed
 from .naming import VIDEO_SUFFIXES, fold, stem_of
 from .published_names import canonical_stem
-from .scan import EMPTY, STRAY, FolderScan, some
+from .scan import EMPTY, STRAY, FolderScan
 from .split_files import class_spellings, differing_counts, read_split_files, where_to_get
 from .splits.table import SplitClass, SplitTable, load_split
-from .videos import Listing, Video
+from .videos import Listing, Video, absent_notes
 
 UNKNOWN = "folders that match no class of the split"
 UNLISTED = "videos that are not in the published lists"
@@ -43,9 +43,9 @@ def read_published(dataset: str, scheme: str, root: Path, *, split_files: Path |
     scan = FolderScan(root)
     found = _walk(scan, table, flat=split_files is not None)
     if split_files is None:
-        videos, notes = _all_in_folders(dataset, scan, found), ()
+        videos, absent, notes = _all_in_folders(dataset, scan, found), [], ()
     else:
-        videos, notes = _listed(dataset, scan, found, table, split_files)
+        videos, absent, notes = _listed(dataset, scan, found, table, split_files)
     if not videos:
         raise ExtractError(_nothing(dataset, scan, table, flat=split_files is not None))
     return Listing(
@@ -53,7 +53,8 @@ def read_published(dataset: str, scheme: str, root: Path, *, split_files: Path |
         scheme=scheme,
         coverage=count_coverage(videos, table),
         ignored=scan.ignored,
-        notes=notes + scan.notes(),
+        absent=tuple(absent),
+        notes=notes + absent_notes(absent) + scan.notes(),
     )
 
 
@@ -108,26 +109,23 @@ def _all_in_folders(dataset: str, scan: FolderScan, found: Sequence[Found]) -> l
 
 def _listed(
     dataset: str, scan: FolderScan, found: Sequence[Found], table: SplitTable, split_files: Path
-) -> tuple[list[Video], tuple[str, ...]]:
-    """(the listed videos that are there, lines about what is not)."""
+) -> tuple[list[Video], list[str], tuple[str, ...]]:
+    """(the listed videos that are there, those that are not, notes on the lists)."""
     listed = read_split_files(split_files, table)
     places = match_listed(dataset, listed, [(item.owner, item.path) for item in found], root=scan.root)
-    videos, missing = [], []
+    videos, absent = [], []
     for owner, stem in listed:
         path = places.get((owner.name, stem))
         # A folder outside the class folders was taken on trust of its name until now.
         if path is None or (path.is_dir() and not scan.is_frames(path)):
-            missing.append(f"{owner.id}/{stem}")
+            absent.append(f"{owner.id}/{stem}")
         else:
             videos.append(_video(dataset, scan, path, owner, stem))
     used = set(places.values())
     for item in found:
         if item.path not in used:
             scan.ignore(UNLISTED, item.path)
-    notes = differing_counts(listed, table)
-    if missing:
-        notes += (f"{len(missing)} listed videos are not there: {some(missing)}",)
-    return videos, notes
+    return videos, absent, differing_counts(listed, table)
 
 
 def _video(dataset: str, scan: FolderScan, path: Path, owner: SplitClass, stem: str) -> Video:
@@ -138,8 +136,7 @@ def _video(dataset: str, scan: FolderScan, path: Path, owner: SplitClass, stem: 
 def _nothing(dataset: str, scan: FolderScan, table: SplitTable, *, flat: bool) -> str:
     example = table.classes[0]
     layout = f"{LAYOUT}, or ROOT/VIDEO" if flat else LAYOUT
-    seen = ", ".join(f"{n} {reason}" for reason, n in scan.ignored.items())
     return (
         f"nothing in {scan.root} matches {table.name}; expected {layout}, with classes such as '{example.id}'; "
-        f"found {seen or 'nothing'}; give --root DIR, or use --dataset folder for other videos"
+        f"found {scan.counts() or 'nothing'}; give --root DIR, or use --dataset folder for other videos"
     )

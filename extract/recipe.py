@@ -11,7 +11,7 @@ from .backbones.inference import resolve_precision
 from .errors import ExtractError
 from .sampling import SAMPLING_RULES
 from .videos import VideoSet
-from .views import VIEWS
+from .views import check_views
 
 
 def resolve_device(devices: str) -> torch.device:
@@ -42,11 +42,7 @@ def make_spec(
     backbone: Backbone, *, views: Sequence[str], sampling: str, precision: str, device: torch.device
 ) -> FeatureSpec:
     """The spec of a backbone's cubes. ExtractError for unknown views, sampling rule or precision."""
-    for view in views:
-        if view not in VIEWS:
-            raise ExtractError(unknown_name("view", view, VIEWS))
-    if not views or views[0] != "plain" or len(set(views)) != len(views):
-        raise ExtractError(f"views ({','.join(views)}) must be distinct and begin with plain")
+    check_views(views)
     if sampling not in SAMPLING_RULES:
         raise ExtractError(unknown_name("sampling rule", sampling, SAMPLING_RULES))
     rule = backbone.pixels

@@ -5,13 +5,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..cache import console
+from ..cache.index import VideoIndex
 from .coverage import coverage_lines
+from .naming import shown
+from .scan import STRAY
 from .videos import VideoSet
 
 if TYPE_CHECKING:
     from .summary import ExtractSummary
 
 SHOWN_FAILURES = 10
+USUAL_WAYS = 5  # the default of --way in stage two
 
 
 def say_what_was_found(videos: VideoSet) -> None:
@@ -20,16 +24,17 @@ def say_what_was_found(videos: VideoSet) -> None:
         console.say(line)
     for note in videos.notes:
         console.say(note)
-    if videos.ignored.get("stray files"):
-        console.say(f"ignored {videos.ignored['stray files']} stray files")
+    if videos.ignored.get(STRAY):
+        console.say(f"ignored {STRAY}: {videos.ignored[STRAY]}")
 
 
-def say_what_was_done(summary: "ExtractSummary", out: Path, videos: VideoSet, *, limited: bool) -> None:
-    """Counts, where the time went, the failures, and what to do next. limited: by --limit."""
+def say_what_was_done(summary: "ExtractSummary", out: Path) -> None:
+    """Counts, where the time went, and the failures."""
     seconds = summary.seconds
     console.say(
         f"done: {summary.done} videos extracted, {summary.skipped} were there, {summary.failed} failed, "
-        f"{summary.missing} missing; {seconds['total']:.1f} s, {summary.videos_per_second:.1f} videos/s"
+        f"{summary.missing} missing; {seconds['total']:.1f} s"
+        + (f", {summary.videos_per_second:.1f} videos/s" if summary.videos_per_second else "")
     )
     if summary.done:
         console.say(
@@ -37,21 +42,28 @@ def say_what_was_done(summary: "ExtractSummary", out: Path, videos: VideoSet, *,
             f"decoding), forward {seconds['forward']:.1f} s, write {seconds['write']:.1f} s"
         )
     for failure in summary.failures[:SHOWN_FAILURES]:
-        console.say(f"failed: {failure['key']}: {failure['reason']}")
+        console.say(f"failed: {shown(failure['key'])}: {shown(failure['reason'])}")
     if summary.failed > SHOWN_FAILURES:
         console.say(f"... and {summary.failed - SHOWN_FAILURES} more: mastaf-cache info {out}")
     if summary.failed:
         console.say("once the files are mended, the same command with --retry-failed does those alone")
-    if summary.missing and limited:
+
+
+def say_what_is_next(summary: "ExtractSummary", out: Path, index: VideoIndex) -> None:
+    """What to type now: the rest of an extraction that `--limit` cut short, or stage two."""
+    if summary.missing:
         console.say("the same command without --limit does the missing ones")
-    if summary.done or summary.skipped:
-        console.say(f"next: {_next_command(out, videos)}")
+    elif summary.done or summary.skipped:
+        console.say(f"next: {_stage_two(out, index)}")
 
 
-def _next_command(out: Path, videos: VideoSet) -> str:
-    store, splits = shlex.quote(str(out)), videos.index.splits
-    if "train" in splits:
-        return f"mastaf-fewshot train --features {store}"
-    # Nothing to train on: the head without parameters tells how far the cubes alone go.
-    split = "" if "test" in splits else " --split val"
-    return f"mastaf-fewshot evaluate --features {store} --variant neighbor{split}"
+def _stage_two(out: Path, index: VideoIndex) -> str:
+    if "train" in index.splits:
+        scored, head = "train", f"mastaf-fewshot train --features {shlex.quote(str(out))}"
+    else:
+        # Nothing to train on: the head without parameters tells how far the cubes alone go.
+        scored = "test" if "test" in index.splits else "val"
+        head = f"mastaf-fewshot evaluate --features {shlex.quote(str(out))} --variant neighbor"
+        head += "" if scored == "test" else f" --split {scored}"
+    classes = len(index.classes_of(scored))
+    return head if classes >= USUAL_WAYS else f"{head} --way {classes}"

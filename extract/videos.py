@@ -7,7 +7,7 @@ from typing import Any
 
 from ..cache.index import SPLITS, VideoIndex
 from .errors import ExtractError
-from .naming import natural
+from .naming import natural, some
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,19 @@ class Video:
 @dataclass(frozen=True, kw_only=True)
 class Listing:
     """What a reader found. scheme: name of the split; coverage: see StoreHeader; ignored: what was left out,
-    counted by reason; notes: lines that the user should see."""
+    counted by reason; absent: listed videos that are not on disk; notes: lines that the user should see."""
 
     videos: Sequence[Video]
     scheme: str
     coverage: tuple[dict[str, Any], ...]
     ignored: dict[str, int]
+    absent: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def absent_notes(absent: Sequence[str]) -> tuple[str, ...]:
+    """A note on the listed videos that are not on disk, if there are any; `--json` has all their names."""
+    return (f"listed videos that are not there: {len(absent)} ({some(absent)})",) if absent else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +45,8 @@ class VideoSet:
 
     name: as given to --dataset; root: folder that the index's paths are relative to; split_scheme: `hmdb51-arn`;
     flip_keeps_class: whether a mirrored video keeps its class; coverage: {split, class, found, expected} per class;
-    ignored: what was left out, counted by reason; notes: lines that the user should see.
+    ignored: what was left out, counted by reason; absent: listed videos that are not on disk; notes: lines that the
+    user should see.
     """
 
     name: str
@@ -49,6 +56,7 @@ class VideoSet:
     index: VideoIndex
     coverage: tuple[dict[str, Any], ...] = ()
     ignored: dict[str, int]
+    absent: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:

@@ -3,7 +3,7 @@
 View 0 of a store is `plain` and the only one that evaluation reads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -21,6 +21,15 @@ def _flip(pixels: np.ndarray) -> np.ndarray:
 
 # name -> uint8 [..., h, w, 3] to uint8 [..., h, w, 3]
 VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"plain": _plain, "flip": _flip}
+
+
+def check_views(views: Sequence[str]) -> None:
+    """ExtractError unless `views` are distinct names of VIEWS, `plain` first."""
+    for view in views:
+        if view not in VIEWS:
+            raise ExtractError(unknown_name("view", view, VIEWS))
+    if not views or views[0] != "plain" or len(set(views)) != len(views):
+        raise ExtractError(f"views ({','.join(views)}) must be distinct and begin with plain, as in --views plain,flip")
 
 
 def apply_view(name: str, pixels: np.ndarray) -> np.ndarray:

@@ -85,7 +85,7 @@ def _extract(
     videos = find_dataset(dataset, root=root, split_files=split_files)
     say_what_was_found(videos)
     summary = extract(videos, load_backbone(backbone, weights=weights), out=path, workers=workers)
-    say_what_was_done(summary, path, videos, limited=False)
+    say_what_was_done(summary, path)
     return summary
 
 

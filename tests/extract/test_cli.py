@@ -96,7 +96,7 @@ def test_a_whole_run_and_the_same_again(cli, root, tmp_path, monkeypatch):
     status, shown, _ = cli(*COMMON, "--root", root, "--out", out, "--json", report, "--workers", 2)
     assert status == 0
     assert "folder train: 4 videos in 2 classes" in shown
-    assert "ignored 1 stray files" in shown
+    assert "ignored stray files: 1" in shown
     assert f"store: {out}" in shown
     assert "done: 8 videos extracted" in shown
     assert "bound by" in shown
@@ -117,6 +117,7 @@ def test_a_limited_run_says_what_is_missing(cli, root, tmp_path):
     status, shown, _ = cli(*COMMON, "--root", root, "--out", tmp_path / "s.h5", "--limit", 3)
     assert (status, "5 missing" in shown) == (0, True)
     assert "without --limit" in shown
+    assert "next:" not in shown  # stage two refuses a store with missing rows
     assert "--limit needs --out" in one_error(cli(*COMMON, "--root", root, "--limit", 3)[2])
 
 
@@ -198,7 +199,7 @@ def test_an_empty_folder_and_one_class(cli, tmp_path):
     (tmp_path / "videos/walk").mkdir()
     (tmp_path / "videos/walk/1.mp4").touch()
     status, _, err = cli(*COMMON, "--root", tmp_path / "videos", "--out", tmp_path / "s.zarr")
-    assert (status, "of one class, 'walk'" in one_error(err)) == (2, True)
+    assert (status, "only one class, 'walk'" in one_error(err)) == (2, True)
 
 
 def test_a_store_of_another_recipe_stays_as_it_is(cli, root, tmp_path):
@@ -287,3 +288,31 @@ def test_a_killed_process_is_continued_by_the_same_command(process_line, whole, 
 )
 def test_default_outputs(dataset, name):
     assert default_out(dataset, "r3d") == Path("cache") / name
+
+
+def test_wrong_options_are_found_before_a_data_set_is_rendered(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    motion = ("--backbone", "r3d-tiny", "--dataset", "motion")
+    assert "must end in .zarr or .h5" in one_error(cli(*motion, "--out", "s.npz")[2])
+    assert "did you mean flip" in one_error(cli(*motion, "--views", "plain,flop")[2])
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_ffmpeg_that_is_none_fails_the_run_and_not_every_video(cli, root, tmp_path, monkeypatch):
+    monkeypatch.setenv("MASTAF_FFMPEG", "/bin/true")
+    status, _, err = cli(*COMMON, "--root", root, "--out", tmp_path / "s.zarr")
+    assert (status, "MASTAF_FFMPEG" in one_error(err)) == (2, True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_name_cannot_break_a_line_or_command_the_terminal(cli, root, tmp_path):
+    videos = tmp_path / "videos"
+    for name in ("walk/1.mp4", "run/1\nerror: x.mp4", "run/\x1b[31m.mp4", "walk/\x1b[32mnested/x.txt"):
+        (videos / name).parent.mkdir(parents=True, exist_ok=True)
+        (videos / name).write_text("no video")
+    status, shown, err = cli(*COMMON, "--root", videos, "--out", tmp_path / "s.zarr")
+    assert (status, err) == (1, "")
+    assert "\x1b" not in shown
+    assert not [line for line in shown.splitlines() if line.startswith("error")]
+    assert r"failed: run/1\nerror: x.mp4: " in shown
+    assert r"'walk/\x1b[32mnested'" in shown

@@ -6,9 +6,7 @@ import pytest
 from mastaf.extract.coverage import coverage_lines
 from mastaf.extract.datasets import DATASETS, default_root, find_dataset
 from mastaf.extract.errors import ExtractError
-from mastaf.extract.frame_folder import IMAGE_EXTENSIONS
 from mastaf.extract.motion import MOTION_CLASSES, render_motion
-from mastaf.extract.scan import IMAGE_SUFFIXES
 from mastaf.extract.splits.table import load_split
 
 
@@ -120,7 +118,8 @@ def test_stray_files_and_unknown_classes_are_counted_and_not_fatal(tmp_path):
     assert videos.ignored == {
         "stray files": 6,
         "folders that match no class of the split": 1,
-        "folders without videos": 2,
+        "class folders without videos": 1,
+        "folders inside a class that hold no frames": 1,
     }
     assert any("'juggling'" in note for note in videos.notes)
 
@@ -154,7 +153,8 @@ def test_list_files_choose_the_videos_and_name_the_missing(tmp_path):
         ("test", "pour", "pour/x_#1", "pour/X #1.mp4"),
         ("test", "sit", "sit/y", "y.avi"),
     ]
-    assert any("1 listed videos are not there: 'pour/x_2'" in note for note in videos.notes)
+    assert any("listed videos that are not there: 1 ('pour/x_2')" in note for note in videos.notes)
+    assert videos.absent == ("pour/x_2",)
     assert any("names 3 videos, but hmdb51-arn was published with 1292" in note for note in videos.notes)
     assert videos.ignored == {"videos that are not in the published lists": 1}
 
@@ -281,8 +281,22 @@ def test_an_empty_folder_and_one_class_are_errors(tmp_path):
     with pytest.raises(ExtractError, match=r"no videos in .*expected ROOT/\{train,val,test\}/CLASS/VIDEO"):
         find_dataset("folder", root=tmp_path)
     touch(tmp_path, "walk/1.mp4", "walk/2.mp4")
-    with pytest.raises(ExtractError, match=r"all 2 videos in .* are of one class, 'walk'.* at least two"):
+    with pytest.raises(ExtractError, match=r"has only one class, 'walk'.* at least two"):
         find_dataset("folder", root=tmp_path)
+
+
+def test_the_error_for_videos_without_classes_says_what_was_left_out(tmp_path):
+    touch(tmp_path, "1.mp4", "2.mkv", "readme.txt")
+    with pytest.raises(ExtractError, match="left out: 1 stray files, 2 videos outside a class folder"):
+        find_dataset("folder", root=tmp_path)
+
+
+def test_options_of_other_data_sets_are_refused_before_anything_is_rendered(tmp_path):
+    with pytest.raises(
+        ExtractError, match="--split-files belongs to data sets with a published split, not to 'motion'"
+    ):
+        find_dataset("motion", root=tmp_path / "m", split_files=tmp_path)
+    assert not (tmp_path / "m").exists()
 
 
 def test_a_class_in_two_splits_is_an_error(tmp_path):
@@ -347,7 +361,8 @@ def test_a_csv_file_with_splits(tmp_path):
         ("val", "swim", "gone.mp4", "gone.mp4"),
         ("test", "run, fast", "sub/b.mp4", "sub/b.mp4"),
     ]
-    assert any("1 listed videos are not there: 'gone.mp4'" in note for note in videos.notes)
+    assert any("listed videos that are not there: 1 ('gone.mp4')" in note for note in videos.notes)
+    assert videos.absent == ("gone.mp4",)
 
 
 def test_a_csv_file_without_splits_lies_beside_its_videos(tmp_path):
@@ -369,8 +384,9 @@ def test_a_csv_file_without_splits_lies_beside_its_videos(tmp_path):
         ("path,class\n.,walk\n", "must be relative to the root"),
         ("path,class\na.mp4,\n", "line 2: the class must not be empty"),
         ("path,class,split\na.mp4,walk,dev\n", "line 2: split 'dev' must be one of train, val, test"),
-        ("path,class\na.mp4,walk\na.mp4,run\n", "'a.mp4' and 'a.mp4' would both be 'a.mp4'"),
-        ("path,class\na.mp4,walk\nb.mp4,walk\n", "of one class, 'walk'"),
+        ("path,class\na.mp4,walk\na.mp4,run\n", "line 3: 'a.mp4' stands already in line 2"),
+        ("path,class\na.mp4,walk\nb.mp4,run\nx/../a.mp4,run\n", "line 4: 'a.mp4' stands already in line 2"),
+        ("path,class\na.mp4,walk\nb.mp4,walk\n", "only one class, 'walk'"),
         ("path,class\nx.mp4,walk\ny.mp4,run\n", "none of the 2 videos"),
         ("path,class,split\na.mp4,walk,train\nb.mp4,walk,test\nb2.mp4,run,test\n", "class 'walk' is in train and in"),
     ],
@@ -393,10 +409,6 @@ def test_a_csv_path_through_a_link_out_of_the_root_is_refused(tmp_path):
 
 
 # --- names and roots
-
-
-def test_frames_are_the_files_that_the_decoder_takes_for_frames():
-    assert set(IMAGE_EXTENSIONS) == IMAGE_SUFFIXES
 
 
 @pytest.mark.parametrize(
