@@ -44,6 +44,8 @@ def ablate_fully(
         raise FewShotError(unknown_name("set of rows", rows, ROW_SETS))
     given = settings.pop("method_keywords", None) or {}
     _refuse_fixed(rows, given, settings)
+    if split == "val" and (settings.get("val_episodes") or settings.get("patience")):
+        raise FewShotError("with --split val nothing is selected; leave --val-episodes and --patience out")
     folder = Path(out or Path("runs") / f"ablate_{store.path.stem}")
     table: list[AblationRow] = []
     for shot in shots:

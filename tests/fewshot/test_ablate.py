@@ -85,7 +85,7 @@ def test_finished_runs_are_used_again(noisy: Any, tmp_path: Path) -> None:
 
 
 def test_on_val_nothing_is_selected(noisy: Any, tmp_path: Path) -> None:
-    records = ablate(noisy, split="val", out=tmp_path, **SMALL)
+    records = ablate(noisy, split="val", out=tmp_path, **{**SMALL, "val_episodes": None})
     assert {(r["split"], r["selected_on"]) for r in records} == {("val", "none")}
     assert not list(tmp_path.glob("*/best.safetensors"))
     ablate(noisy, split="test", out=tmp_path, **SMALL)  # beside them, in folders of its own

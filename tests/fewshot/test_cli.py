@@ -84,7 +84,8 @@ def test_neighbor_needs_no_run(call: Call, toy_store: Any) -> None:
 
 
 def test_ablate_prints_its_table(call: Call, toy_store: Any, tmp_path: Path) -> None:
-    arguments = ("--features", toy_store.path, *SMALL, "--shot", "1,2", "--episodes", 20, "--split", "val")
+    small = ("--way", 3, "--train-episodes", 16, "--batch", 8)
+    arguments = ("--features", toy_store.path, *small, "--shot", "1,2", "--episodes", 20, "--split", "val")
     status, out, _ = call("ablate", *arguments, "--out", "abl", "--json", "a.json")
     assert status == 0
     assert "3-way accuracy in % on val, 20 episodes" in out
@@ -229,6 +230,7 @@ class TestBadInput:
             (["train", "--lr", "inf"], ["lr (inf)"]),
             (["train", "--lambda", "inf"], ["global_weight (inf)"]),
             (["ablate", "--rows", "parts", "--lambda", 1], ["--lambda", "leave it out"]),
+            (["ablate", "--way", 3, "--split", "val", "--val-episodes", 9], ["nothing is selected", "--val-episodes"]),
             (["train", "--device", "cuda:99"], ["cuda:99"]),
             (["ablate", "--shot", "1,x"], ["1,x", "such as 1,5"]),
             (["ablate", "--rows", "none"], ["--rows"]),
