@@ -14,6 +14,7 @@ from .datasets import DATASETS, find_dataset
 from .errors import ExtractError
 from .report import say_what_is_next, say_what_was_done, say_what_was_found
 from .sampling import SAMPLING_RULES
+from .videos import VideoSet
 
 
 def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -160,9 +161,18 @@ def run_command(
     summary = extract(videos, network, out=out, device=devices, compress=compress or "", command=line, **options)
     say_what_was_done(summary, out)
     say_what_is_next(summary, out, videos.index)
-    about = {"store": str(out), "dataset": videos.name, "split_scheme": videos.split_scheme}
-    found = {"coverage": list(videos.coverage), "ignored": videos.ignored, "absent": list(videos.absent)}
-    return summary.to_json() | about | found | {"notes": list(videos.notes)}
+    return summary.to_json() | {"store": str(out)} | _about(videos)
+
+
+def _about(videos: VideoSet) -> dict[str, Any]:
+    return {
+        "dataset": videos.name,
+        "split_scheme": videos.split_scheme,
+        "coverage": list(videos.coverage),
+        "ignored": videos.ignored,
+        "absent": list(videos.absent),
+        "notes": list(videos.notes),
+    }
 
 
 def default_out(dataset: str, backbone: str) -> Path:

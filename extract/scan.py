@@ -41,8 +41,8 @@ class FolderScan:
         )
 
     def counts(self) -> str:
-        """What was left out, for a message: "2 stray files, 8 videos outside a class folder"."""
-        return ", ".join(f"{count} {reason}" for reason, count in self.ignored.items())
+        """What was left out, for a message: "stray files (2), videos outside a class folder (8)"."""
+        return ", ".join(f"{reason} ({count})" for reason, count in self.ignored.items())
 
     def relative(self, path: Path) -> str:
         """The path from the root, with `/`; unreadable bytes are shown as `?`."""

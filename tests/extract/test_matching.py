@@ -93,3 +93,11 @@ def test_kinetics_clips_may_be_named_by_their_id_but_not_by_another_segment():
     present = [(A, "pour/-kYzxMKp514.mp4"), (A, "pour/1663fIopl7c_000001_000011.mp4")]
     assert match(listed, present, "kinetics-cmn") == {("pour", "-kYzxMKp514_000086_000096"): "pour/-kYzxMKp514.mp4"}
     assert match(listed, present, "hmdb51") == {}
+
+
+def test_a_published_name_beats_an_id_alone():
+    clip = "-kYzxMKp514_000086_000096"
+    present = [(A, f"pour/{clip}.mp4"), (A, "pour/-kYzxMKp514.mp4")]
+    expected = {("pour", clip): f"pour/{clip}.mp4"}
+    assert match([(A, clip)], present, "kinetics-cmn") == expected
+    assert match([(A, clip)], present[::-1], "kinetics-cmn") == expected

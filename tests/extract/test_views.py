@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from mastaf.extract.errors import ExtractError
-from mastaf.extract.views import VIEWS, apply_view
+from mastaf.extract.views import VIEWS, apply_view, check_views
 
 
 @pytest.fixture
@@ -32,3 +32,9 @@ def test_every_view_gives_pixels_that_torch_can_wrap(name: str, pixels: np.ndarr
 def test_unknown_view_suggests_the_closest(pixels: np.ndarray) -> None:
     with pytest.raises(ExtractError, match="did you mean flip"):
         apply_view("flop", pixels)
+
+
+@pytest.mark.parametrize("views", [(), ("flip",), ("flip", "plain"), ("plain", "plain"), ("plain", "flip", "flip")])
+def test_views_are_distinct_and_begin_with_plain(views: tuple[str, ...]) -> None:
+    with pytest.raises(ExtractError, match="must be distinct and begin with plain"):
+        check_views(views)
