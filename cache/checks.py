@@ -10,6 +10,7 @@ from numbers import Integral, Real
 from typing import Any, get_args, get_origin
 
 from .errors import CacheError, CorruptStoreError
+from .text import shown
 
 
 def fit_fields(instance: Any) -> None:
@@ -78,8 +79,3 @@ def brief(value: Any, most: int = 80) -> str:
     text = value if isinstance(value, str) else str(value) if isinstance(value, Exception) else repr(value)
     text = shown(" ".join(text.split()))
     return text if len(text) <= most else text[: most - 3] + "..."
-
-
-def shown(text: str) -> str:
-    """`text` with whatever a terminal would not print plainly escaped."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

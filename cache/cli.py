@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from . import console
+from .text import shown
 
 _STORE = click.argument("path", metavar="STORE", type=click.Path(path_type=Path))
 
@@ -52,7 +53,6 @@ def verify(path: Path, json_file: Path | None) -> int:
     Example:
       mastaf-cache verify cache/hmdb51_r3d.zarr
     """
-    from .checks import shown
     from .store import open_store
     from .verify import count_states, verify_store
 

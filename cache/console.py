@@ -17,6 +17,7 @@ from typing import Any, Self
 import click
 
 from .atomic import write_json
+from .text import shown
 
 DONE, FINISHED_WITH_FAILURES, USAGE, FAULT, STOPPED, INTERRUPTED = 0, 1, 2, 70, 75, 130
 
@@ -77,7 +78,7 @@ def _usage_line(error: click.UsageError) -> str:
 
 
 def _say(line: str, status: int) -> int:
-    print(f"error: {line}", file=sys.stderr, flush=True)
+    print(f"error: {shown(line)}", file=sys.stderr, flush=True)
     return status
 
 
@@ -108,8 +109,8 @@ def write_summary(json_file: Path | None, value: Any) -> None:
 
 
 def say(line: str = "") -> None:
-    """Print one plain line now, also when output goes to a file."""
-    click.echo(line)
+    """Print plain text now, also when output goes to a file; nothing in it can command the terminal."""
+    click.echo("\n".join(shown(part) for part in line.split("\n")))
     sys.stdout.flush()
 
 

@@ -6,16 +6,16 @@ from textwrap import wrap
 from typing import Any
 
 from . import console
-from .checks import shown
+from .text import shown
 
 _WIDTH, _MOST_ROWS = 110, 10
 _SPLIT_COLUMNS = ("classes", "expected", "found", "videos", "done", "failed", "missing")
 
 
 def info_lines(facts: Mapping[str, Any]) -> Iterator[str]:
-    """The lines to print; text from the store comes without terminal codes."""
+    """The lines to print."""
     for block in (_identity(facts), _recipe(facts), _splits(facts), _classes(facts), _rows(facts), _provenance(facts)):
-        yield from (shown(line) for text in block for line in text.split("\n"))
+        yield from (line for text in block for line in text.split("\n"))
         yield ""
 
 
@@ -66,7 +66,7 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[str]:
     for name, word in (("failures", "reason"), ("notes", "note")):
         entries = facts[name]
         yield f"{name}: {len(entries) or 'none'}"
-        yield from (f"  '{e['key']}' (row {e['row']}): {e[word]}" for e in entries[:_MOST_ROWS])
+        yield from (f"  '{shown(e['key'])}' (row {e['row']}): {shown(e[word])}" for e in entries[:_MOST_ROWS])
         if len(entries) > _MOST_ROWS:
             yield f"  ... and {len(entries) - _MOST_ROWS} more; --json FILE has them all"
 

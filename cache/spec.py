@@ -75,14 +75,14 @@ class FeatureSpec:
         """sha256 (hex) of recipe, split scheme and ordered keys: what resuming and result records check."""
         return json_digest([self.to_json(), split_scheme, list(keys)])
 
-    def diff(self, other: "FeatureSpec") -> list[str]:
+    def diff(self, other: "FeatureSpec", *, here: str = "here", there: str = "there") -> list[str]:
         """Each field that differs, in words: `frames: 16 here, 8 there`. Empty when the recipes are equal."""
-        here, there = self.to_json(), other.to_json()
-        return [f"{k}: {_words(here[k])} here, {_words(there[k])} there" for k in here if here[k] != there[k]]
+        one, two = self.to_json(), other.to_json()
+        return [f"{k}: {_words(one[k])} {here}, {_words(two[k])} {there}" for k in one if one[k] != two[k]]
 
     def require_equal(self, other: "FeatureSpec", *, here: str, there: str) -> None:
         """Raise SpecMismatchError naming every differing field unless both recipes are equal."""
-        differing = self.diff(other)
+        differing = self.diff(other, here="in the first", there="in the second")
         if differing:
             raise SpecMismatchError(
                 f"{here} and {there} hold cubes of different recipes ({'; '.join(differing)}); "

@@ -45,7 +45,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     "--out",
     metavar="STORE",
     type=click.Path(path_type=Path),
-    help="A .zarr or .h5 store  [default: cache/<dataset>_<backbone>.zarr].",
+    help="A .zarr or .h5 store  [default: cache/<dataset, or folder's name>_<backbone>.zarr].",
 )
 @click.option("--frames", type=click.IntRange(1), help="Frames a clip  [default: the backbone's].")
 @click.option("--size", type=click.IntRange(1), help="Side of a clip in pixels  [default: the backbone's].")
@@ -145,7 +145,7 @@ def run_command(
     from .views import check_views
 
     # What costs nothing to check is checked before a data set is read or rendered.
-    out = out or default_out(dataset, backbone)
+    out = out or default_out(dataset, root, backbone)
     store_class(out)
     check_views(options["views"])
     videos = find_dataset(dataset, root=root, split_files=split_files, seed=seed)
@@ -175,8 +175,10 @@ def _about(videos: VideoSet) -> dict[str, Any]:
     }
 
 
-def default_out(dataset: str, backbone: str) -> Path:
-    """cache/<dataset>_<backbone>.zarr; a CSV file goes by its name without folder and suffix."""
+def default_out(dataset: str, root: Path | None, backbone: str) -> Path:
+    """cache/<dataset>_<backbone>.zarr; one's own folder goes by its name, a CSV file by its name without suffix."""
+    if dataset == "folder" and root is not None:
+        dataset = root.resolve().name
     name = dataset if dataset in DATASETS else re.sub(r"[^\w.-]+", "-", Path(dataset).stem)
     return Path("cache") / f"{name}_{backbone}.zarr"
 

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..cache.index import SPLITS
+from ..cache.text import shown
 from .class_split import assign_splits
 from .coverage import count_coverage
 from .errors import ExtractError
-from .naming import VIDEO_SUFFIXES, shown
+from .naming import VIDEO_SUFFIXES
 from .scan import EMPTY, STRAY, FolderScan
 from .videos import Listing, Video
 

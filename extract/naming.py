@@ -5,6 +5,8 @@ import unicodedata
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Generic, TypeVar
 
+from ..cache.text import shown
+
 # What counts as a video file; anything else in a folder is a stray file. Containers, not codecs: ffmpeg reads them all.
 VIDEO_SUFFIXES = frozenset(
     (".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg")
@@ -26,11 +28,6 @@ def stem_of(name: str) -> str:
 def is_frame_name(name: str) -> bool:
     """Whether a file of this name in a folder of frames is taken for a frame."""
     return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
-
-
-def shown(name: str) -> str:
-    """The name fit for one line of a terminal: what could break the line or command the terminal is escaped."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

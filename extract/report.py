@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from ..cache import console
 from ..cache.index import VideoIndex
+from ..cache.text import shown
 from .coverage import coverage_lines
-from .naming import shown
 from .scan import STRAY
 from .videos import VideoSet
 

@@ -55,8 +55,9 @@ def train(features: Path, json_file: Path | None, **given: Any) -> None:
     from ..cache.store import open_store
     from .train import train as run
 
-    summary = run(open_store(features), method_keywords=keywords, **options.given(given))
-    for line in _train_lines(summary, features):
+    store = open_store(features)
+    summary = run(store, method_keywords=keywords, **options.given(given))
+    for line in _train_lines(summary, features, has_test="test" in store.index.splits):
         console.say(line)
     console.write_summary(json_file, summary.to_json())
 
@@ -174,14 +175,15 @@ def main() -> None:
     console.run(cli)
 
 
-def _train_lines(summary: "TrainSummary", features: Path) -> list[str]:
+def _train_lines(summary: "TrainSummary", features: Path, *, has_test: bool) -> list[str]:
     trained = f"trained on {summary.episodes} episodes in {summary.seconds:.1f} s"
     lines = [trained if summary.trained else "nothing to train"]
     if summary.val_accuracy is not None and summary.val_ci95 is not None:
         best = f"{100 * summary.val_accuracy:.1f} +- {100 * summary.val_ci95:.1f} %"
         lines.append(f"best on val: {best} after {summary.weights_episodes} episodes")
     lines.append(f"weights: {summary.out / summary.weights} (selected on: {summary.selected_on})")
-    lines.append(f"next: mastaf-fewshot evaluate --features {features} --checkpoint {summary.out}")
+    split = "" if has_test else " --split val"
+    lines.append(f"next: mastaf-fewshot evaluate --features {features} --checkpoint {summary.out}{split}")
     return lines
 
 

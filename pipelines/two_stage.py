@@ -6,7 +6,6 @@ from typing import Any
 from ..cache import console
 from ..cache.store import Store, open_store
 from ..extract.backbones.registry import load_backbone
-from ..extract.cli import default_out
 from ..extract.datasets import find_dataset
 from ..extract.report import say_what_was_done, say_what_was_found
 from ..extract.run import extract
@@ -14,6 +13,7 @@ from ..extract.summary import ExtractSummary
 from ..fewshot.evaluate import evaluate
 from ..fewshot.train import train
 from .errors import PipelineError
+from .outputs import default_folder
 
 MOST_WAYS = 5  # as the benchmarks have it
 
@@ -38,7 +38,7 @@ def run_two_stage(
     The test classes are scored, or the val classes where there are none. Raises ExtractError, CacheError,
     FewShotError or PipelineError on wrong input.
     """
-    out = out or _default_out(dataset, root, backbone)
+    out = out or default_folder(dataset, root, backbone)
     console.say(f"[1/3] extract with {backbone}")
     summary = _extract(out / "cubes.zarr", dataset, root, split_files, backbone, weights, workers)
 
@@ -51,26 +51,21 @@ def run_two_stage(
         # What is scored must not choose the weights.
         chosen = scored != "val"
         train(store, out=run, way=way, shot=shot, train_episodes=train_episodes, seed=seed, select=chosen)
+        results = run / "results"
         record = evaluate(store, run, split=scored, episodes=episodes)
     else:
         console.say("[2/3] no train classes, so nothing is trained: Neighbor, which has no parameters, is scored")
-        neighbor = {"variant": "neighbor"}
+        head, results = {"variant": "neighbor"}, out / "neighbor" / "results"
         record = evaluate(
-            store, method_keywords=neighbor, way=way, shot=shot, split=scored, episodes=episodes, out=out / "neighbor"
+            store, method_keywords=head, way=way, shot=shot, split=scored, episodes=episodes, out=results.parent
         )
     accuracy, half = 100 * record["accuracy"], 100 * record["ci95"]
     console.say(
         f"[3/3] {way}-way {shot}-shot accuracy on {scored} classes: {accuracy:.1f} +- {half:.1f} % "
         f"({episodes} episodes, 95 % interval; chance {100 / way:.1f} %)"
     )
+    console.say(f"record and predictions: {results}")
     return {**summary.to_json(), "store": str(store.path), "result": record}
-
-
-def _default_out(dataset: str, root: Path | None, backbone: str) -> Path:
-    """runs/<dataset>_<backbone>; one's own folder goes by its name."""
-    if dataset == "folder" and root is not None:
-        return Path("runs") / f"{root.resolve().name}_{backbone}"
-    return Path("runs") / default_out(dataset, backbone).stem
 
 
 def _extract(
@@ -82,9 +77,10 @@ def _extract(
     weights: str | None,
     workers: int | None,
 ) -> ExtractSummary:
+    network = load_backbone(backbone, weights=weights)
     videos = find_dataset(dataset, root=root, split_files=split_files)
     say_what_was_found(videos)
-    summary = extract(videos, load_backbone(backbone, weights=weights), out=path, workers=workers)
+    summary = extract(videos, network, out=path, workers=workers)
     say_what_was_done(summary, path)
     return summary
 

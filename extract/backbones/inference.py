@@ -14,6 +14,7 @@ from ..errors import ExtractError
 if TYPE_CHECKING:
     from .base import Backbone
 
+WORST_ERROR = 0.1  # of a cube's norm; bfloat16 is off by 0.01 here
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -37,8 +38,31 @@ def cpu_has_amx() -> bool:
 
 
 def prepare(backbone: "Backbone", *, precision: str, device: torch.device | str) -> Callable[[Tensor], Tensor]:
-    """See `Backbone.prepare_for_inference`."""
-    dtype = PRECISIONS[resolve_precision(precision, device)]
+    """See `Backbone.prepare_for_inference`. ExtractError where the machine gets this precision wrong."""
+    precision = resolve_precision(precision, device)
+    run = _folded(backbone, PRECISIONS[precision], device)
+    if precision != "fp32":
+        _check_precision(backbone, run, precision, device)
+    return run
+
+
+def _check_precision(
+    backbone: "Backbone", run: Callable[[Tensor], Tensor], precision: str, device: torch.device | str
+) -> None:
+    """Compare one random clip with fp32. oneDNN's bfloat16 convolutions over a single frame, for one, are wrong."""
+    frames, size = backbone.frames, backbone.size
+    draw = torch.Generator().manual_seed(0)
+    clip = torch.randint(0, 256, (1, frames, size, size, 3), dtype=torch.uint8, generator=draw)
+    exact, found = _folded(backbone, torch.float32, device)(clip), run(clip)  # [1, c, t, h, w]
+    error = float((found - exact).norm() / exact.norm().clamp_min(1e-6))
+    if not error <= WORST_ERROR:
+        raise ExtractError(
+            f"precision ({precision}) gives wrong cubes of {backbone.name} on this machine: "
+            f"{100 * error:.0f} % off fp32 on a random clip of {frames} frames; use --precision fp32"
+        )
+
+
+def _folded(backbone: "Backbone", dtype: torch.dtype, device: torch.device | str) -> Callable[[Tensor], Tensor]:
     stages = copy.deepcopy(backbone.module).stages()
     used = list(stages.values())[: list(stages).index(backbone.layer) + 1]
     net = fold_batchnorm(nn.Sequential(*used).eval().requires_grad_(False))

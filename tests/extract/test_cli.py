@@ -207,7 +207,9 @@ def test_a_store_of_another_recipe_stays_as_it_is(cli, root, tmp_path):
     before = {p: p.read_bytes() for p in (tmp_path / "s.zarr").rglob("*") if p.is_file()}
     status, _, err = cli(*COMMON, "--root", root, "--out", tmp_path / "s.zarr", "--frames", 8, "--resize", "short")
     assert status == 2
-    assert "frames: 16 here, 8 there; resize: squash here, short there" in one_error(err)
+    assert "frames: 16 in the first, 8 in the second; resize: squash in the first, short in the second" in one_error(
+        err
+    )
     assert {p: p.read_bytes() for p in (tmp_path / "s.zarr").rglob("*") if p.is_file()} == before
 
 
@@ -283,11 +285,17 @@ def test_a_killed_process_is_continued_by_the_same_command(process_line, whole, 
 
 
 @pytest.mark.parametrize(
-    ("dataset", "name"),
-    [("hmdb51", "hmdb51_r3d.zarr"), ("lists/my videos.csv", "my-videos_r3d.zarr")],
+    ("dataset", "root", "name"),
+    [
+        ("hmdb51", None, "hmdb51_r3d.zarr"),
+        ("hmdb51", Path("elsewhere"), "hmdb51_r3d.zarr"),
+        ("lists/my videos.csv", None, "my-videos_r3d.zarr"),
+        ("folder", None, "folder_r3d.zarr"),
+        ("folder", Path("data/my clips"), "my-clips_r3d.zarr"),
+    ],
 )
-def test_default_outputs(dataset, name):
-    assert default_out(dataset, "r3d") == Path("cache") / name
+def test_default_outputs(dataset, root, name):
+    assert default_out(dataset, root, "r3d") == Path("cache") / name
 
 
 def test_wrong_options_are_found_before_a_data_set_is_rendered(cli, tmp_path, monkeypatch):

@@ -271,10 +271,16 @@ def test_a_flip_that_changes_classes_is_refused_unless_allowed(tmp_path, go):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"backbone": make_backbone(weights="b" * 64)}, "weights: aaaaaaaaaaaa... here, bbbbbbbbbbbb... there"),
-        ({"backbone": make_backbone(frames=6)}, "frames: 4 here, 6 there"),
-        ({"precision": "bf16", "sampling": "middle"}, "sampling: even here, middle there; precision: fp32 here, bf16"),
-        ({"views": ("plain", "flip")}, "views: plain here, plain, flip there"),
+        (
+            {"backbone": make_backbone(weights="b" * 64)},
+            "weights: aaaaaaaaaaaa... in the first, bbbbbbbbbbbb... in the second",
+        ),
+        ({"backbone": make_backbone(frames=6)}, "frames: 4 in the first, 6 in the second"),
+        (
+            {"precision": "bf16", "sampling": "middle"},
+            "sampling: even in the first, middle in the second; precision: fp32 in the first, bf16",
+        ),
+        ({"views": ("plain", "flip")}, "views: plain in the first, plain, flip in the second"),
     ],
 )
 def test_a_store_of_another_recipe_is_refused_field_by_field(tmp_path, go, change, message):

@@ -49,7 +49,10 @@ def test_cubes_of_another_shape(run: Path, tmp_path: Path, make_store: Make) -> 
 
 def test_a_store_of_another_recipe(run: Path, tmp_path: Path, make_store: Make) -> None:
     other = make_store(tmp_path / "other.zarr", frames=8, sampling="shuffled")
-    with pytest.raises(SpecMismatchError, match="frames: 16 here, 8 there; sampling: even here, shuffled there"):
+    with pytest.raises(
+        SpecMismatchError,
+        match="frames: 16 in the first, 8 in the second; sampling: even in the first, shuffled in the second",
+    ):
         load_run(run, other)
 
 

@@ -155,7 +155,10 @@ class TestBadInput:
     ) -> None:
         call("train", "--features", toy_store.path, *SMALL, "--out", "run")
         other = make_store(tmp_path / "o.zarr", frames=8)
-        refused(call("evaluate", "--features", other.path, "--checkpoint", "run"), "frames: 16 here, 8 there")
+        refused(
+            call("evaluate", "--features", other.path, "--checkpoint", "run"),
+            "frames: 16 in the first, 8 in the second",
+        )
         wide = make_store(tmp_path / "w.zarr", cube_shape=(6, 1, 3, 3))
         result = call("evaluate", "--features", wide.path, "--checkpoint", "run")
         refused(result, "checkpoint of cubes 6x1x2x2", "has 6x1x3x3")

@@ -1,0 +1,10 @@
+"""Where a pipeline writes unless told."""
+
+from pathlib import Path
+
+from ..extract.cli import default_out
+
+
+def default_folder(dataset: str, root: Path | None, backbone: str) -> Path:
+    """runs/<dataset>_<backbone>, named as the store that mastaf-extract would make."""
+    return Path("runs") / default_out(dataset, root, backbone).stem
