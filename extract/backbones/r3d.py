@@ -6,7 +6,7 @@ Kinetics-700 (K), Moments in Time (M), STAIR Actions (S) and their unions; the f
 
 from typing import Any
 
-from ..pixels import pixel_rule
+from ..pixels import KINETICS_MEAN, KINETICS_STD, pixel_rule
 from .base import Backbone
 from .resnet3d import ResNet3DPlan
 from .resnet3d_load import load_resnet3d
@@ -22,8 +22,6 @@ PLAN = ResNet3DPlan(
     stem_stride=(1, 2, 2),
     stem_pool=True,
 )
-# The "kinetics" statistics of 3D-ResNets-PyTorch, by which all its checkpoints were trained (RGB, 0 to 1).
-MEAN, STD = (0.4345, 0.4051, 0.3775), (0.2768, 0.2713, 0.2737)
 FILE = "r3d50_KMS_200ep.pth"
 ADVICE = (
     f"R3D-50's weights are {FILE} of https://github.com/kenshohara/3D-ResNets-PyTorch (MIT; its README links the "
@@ -40,7 +38,8 @@ def load(
     return load_resnet3d(
         name="r3d",
         plan=PLAN,
-        pixels=pixel_rule(size or 224, resize=resize, mean=MEAN, std=STD),
+        # The statistics by which all checkpoints of 3D-ResNets-PyTorch were trained.
+        pixels=pixel_rule(size or 224, resize=resize, mean=KINETICS_MEAN, std=KINETICS_STD),
         frames=frames or 16,
         layer=layer,
         weights=weights or FILE,
@@ -52,8 +51,8 @@ def load(
 
 def _facts(file: WeightsFile) -> dict[str, Any]:
     """What a checkpoint saw, read from its classifier."""
-    if file.provenance:
-        return dict(file.provenance.get("facts", {}))
+    if "facts" in file.provenance:
+        return dict(file.provenance["facts"])
     fc = file.tensors.get("fc.weight")
     if fc is None:
         return {"pretraining": ["unknown (no classifier in the file)"], "licence": "unknown"}

@@ -41,9 +41,7 @@ def load_resnet3d(
 
     advice: where the weights are had; facts: what a file's weights saw; adjust: edits a random state dict in place.
     """
-    layers = ("stem", *(f"layer{number}" for number in range(1, len(plan.blocks) + 1)))
-    if layer is not None and layer not in layers:
-        raise ExtractError(f"layer ('{layer}') of backbone '{name}' must be one of {', '.join(layers)}")
+    layer = _checked_layer(layer, plan, name)
     with torch.device("meta"):  # no memory and no random numbers are spent on values that are replaced at once
         net = ResNet3D(plan)
     if weights == "random":
@@ -55,7 +53,6 @@ def load_resnet3d(
         file = read_weights(find_weights(weights, advice=advice))
         state, source, known = _fitted(file, net, name, advice), _source(file.path), facts(file)
     net.load_state_dict(state, assign=True)
-    layer = layer or layers[-1]
     return Backbone(
         name=name,
         frames=frames,
@@ -67,6 +64,14 @@ def load_resnet3d(
         facts=known,
         module=net.eval(),
     )
+
+
+def _checked_layer(layer: str | None, plan: ResNet3DPlan, name: str) -> str:
+    """The layer, by default the last one; before any weights are read."""
+    layers = ("stem", *(f"layer{number}" for number in range(1, len(plan.blocks) + 1)))
+    if layer is not None and layer not in layers:
+        raise ExtractError(f"layer ('{layer}') of backbone '{name}' must be one of {', '.join(layers)}")
+    return layer or layers[-1]
 
 
 def _fitted(file: WeightsFile, net: ResNet3D, name: str, advice: str) -> dict[str, Tensor]:

@@ -24,7 +24,8 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 @dataclass(frozen=True, eq=False)
 class WeightsFile:
-    """What a file holds: tensors by name, `module.` prefix stripped, and its provenance if it is one of ours."""
+    """What a file holds: tensors by name, `module.` prefix stripped, and its provenance if it is one of ours, in
+    which `backbone` is a name and `facts` a dictionary, if they are there."""
 
     path: Path
     tensors: dict[str, Tensor]
@@ -66,9 +67,19 @@ def _read_safetensors(path: Path) -> WeightsFile:
         with safe_open(path, framework="pt") as file:
             tensors = {name.removeprefix("module."): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             provenance = json.loads((file.metadata() or {}).get("mastaf", "{}"))
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise ExtractError(f"weights ({path}) must be a whole safetensors file: {_first_line(error)}") from error
+    if not _is_provenance(provenance):
+        raise ExtractError(f"weights ({path}) must say where they come from as `mastaf finetune` does; get them anew")
     return WeightsFile(path, tensors, provenance)
+
+
+def _is_provenance(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("facts", {}), dict)
+        and isinstance(value.get("backbone", ""), str)
+    )
 
 
 def _read_pickle(path: Path) -> Any:
@@ -101,7 +112,8 @@ def fit_state(
     """The file's tensors as a float32 state dict for a network whose own state dict is `like` (may be meta).
 
     ignored: prefixes of entries that the network does without (a classifier); describe: says in words which
-    network the tensors look like. ExtractError naming missing and unexpected entries, other shapes, and NaN or Inf.
+    network the tensors look like. ExtractError naming missing and unexpected entries, other shapes, tensors that
+    are not plain floating-point ones, and NaN or Inf.
     """
     made_for = file.provenance.get("backbone", backbone)
     if made_for != backbone:
@@ -131,8 +143,19 @@ def _differences(given: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> lis
         for name in like
         if name in given and given[name].shape != like[name].shape
     ]
-    lists = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+    kinds = [name for name in like if name in given and not name.endswith(_COUNTER) and not _is_plain(given[name])]
+    lists = (
+        ("missing", missing),
+        ("unexpected", unexpected),
+        ("of another shape", shapes),
+        ("no dense floating-point tensors", kinds),
+    )
     return [f"{len(names)} {what} ({_some(names)})" for what, names in lists if names]
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether it holds real numbers, one for each place (integers would be a quantised network's codes)."""
+    return tensor.is_floating_point() and tensor.layout == torch.strided and tensor.device.type == "cpu"
 
 
 def _some(names: Sequence[str]) -> str:

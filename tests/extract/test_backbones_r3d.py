@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mastaf.extract.backbones.base import Backbone
 from mastaf.extract.backbones.registry import load_backbone
 from mastaf.extract.backbones.weights import write_weights
 from mastaf.extract.errors import ExtractError
@@ -81,6 +82,11 @@ def checkpoint(state, tmp_path_factory) -> Iterator[Path]:
     )
     yield path
     path.unlink()
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Backbone:
+    return load_backbone("r3d-tiny", weights="random")
 
 
 @pytest.fixture(autouse=True)
@@ -254,7 +260,26 @@ def test_a_file_without_tensors_is_one_line(tmp_path):
     refused(tmp_path / "empty.pth", "hold no tensors")
 
 
-def test_weights_of_another_backbone_say_so(tmp_path):
-    tiny = load_backbone("r3d-tiny", weights="random")
+@pytest.mark.parametrize("change", ["int8", "complex64", "sparse", "meta"])
+def test_tensors_that_are_no_plain_numbers_are_named(tiny, tmp_path, change):
+    state = tiny.module.state_dict()
+    stem = state["conv1.weight"]
+    changed = {
+        "int8": lambda: stem.to(torch.int8),
+        "complex64": lambda: stem.to(torch.complex64),
+        "sparse": stem.to_sparse,
+        "meta": lambda: stem.to("meta"),
+    }[change]()
+    torch.save(state | {"conv1.weight": changed}, tmp_path / "x.pth")
+    refused(tmp_path / "x.pth", "1 no dense floating-point tensors (conv1.weight)", name="r3d-tiny")
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '{"facts": 3}', '{"backbone": ["r3d-tiny"]}', "[1", "[" * 10**5])
+def test_a_provenance_that_is_none_is_one_line(tiny, tmp_path, text):
+    save_file(tiny.module.state_dict(), tmp_path / "x.safetensors", metadata={"mastaf": text})
+    refused(tmp_path / "x.safetensors", "x.safetensors", name="r3d-tiny")
+
+
+def test_weights_of_another_backbone_say_so(tiny, tmp_path):
     write_weights(tmp_path / "tiny.safetensors", tiny.module.state_dict(), provenance={"backbone": "r3d-tiny"})
     refused(tmp_path / "tiny.safetensors", "of backbone 'r3d-tiny', not 'r3d'")
