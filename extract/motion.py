@@ -5,7 +5,6 @@ test classes are different motions, and no test class is the mirror image of a t
 depends on (seed, split, class, i) alone: not on how many clips are rendered, nor by how many workers.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -13,19 +12,17 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock
 
-from ..cache.atomic import sync_directory, write_json
+from ..cache.atomic import disk_full, sync_directory, write_json
 from ..cache.console import Progress
-from ..cache.errors import StoppedError
 from .errors import ExtractError
 from .motion_encode import encode_clips
-from .motion_programmes import PROGRAMMES
+from .motion_programmes import PROGRAMMES, Programme
 from .motion_render import render_clip
 
 MOTION_CLASSES = {split: tuple(programmes) for split, programmes in PROGRAMMES.items()}
@@ -54,7 +51,7 @@ def render_motion(
     wanted = _settings(clips_per_class, seed)
     if _complete(root, wanted, any_count=clips_per_class is None):
         return
-    with _disk_errors(root):
+    with disk_full(root):
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / _LOCK):
             if _complete(root, wanted, any_count=clips_per_class is None):  # another process was faster
@@ -149,18 +146,8 @@ def _render_class(root: Path, split: str, name: str, count: int, seed: int, adva
 
 
 def _frames(
-    programme: Any, seed: int, split: str, name: str, count: int, advance: Callable[[], None]
+    programme: Programme, seed: int, split: str, name: str, count: int, advance: Callable[[], None]
 ) -> Iterator[np.ndarray]:
     for number in range(count):
         yield render_clip(programme, clip_generator(seed, split, name, number))
         advance()
-
-
-@contextmanager
-def _disk_errors(root: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoppedError(f"the disk is full while rendering into {root}; make room and run again") from error
-        raise
