@@ -42,7 +42,7 @@ def _numbers(_context: click.Context, _parameter: click.Parameter, value: str) -
 @click.option("--episodes", type=click.IntRange(2), default=10_000, show_default=True, help="Test episodes.")
 @click.option("--train-episodes", type=click.IntRange(1), help="Training episodes of each head  [default: 4000].")
 @click.option("--workers", type=click.IntRange(1), help="Decoding threads  [default: one a core].")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of training.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of training.")
 @console.json_option
 def demo(json_file: Path | None, **options: Any) -> int:
     """Render the embedded data set, extract cubes, train and compare MASTAF and its ablations.
@@ -67,7 +67,7 @@ def demo(json_file: Path | None, **options: Any) -> int:
 @click.option("--dataset", default="folder", show_default=True, help="A data set's name, or a CSV file.")
 @click.option("--split-files", type=click.Path(path_type=Path), help="Folder of the published split's list files.")
 @click.option("--backbone", default="r3d-tiny", show_default=True, help="Name of the backbone.")
-@click.option("--weights", help="FILE, 'hub' or 'random'  [default: the backbone's own].")
+@click.option("--weights", help="FILE or 'random'  [default: the backbone's own].")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Output folder  [default: runs/<dataset or folder>_<backbone>]."
 )
@@ -76,7 +76,7 @@ def demo(json_file: Path | None, **options: Any) -> int:
 @click.option("--episodes", type=click.IntRange(2), default=10_000, show_default=True, help="Test episodes.")
 @click.option("--train-episodes", type=click.IntRange(1), help="Training episodes  [default: by data set].")
 @click.option("--workers", type=click.IntRange(1), help="Decoding threads  [default: one a core].")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of training.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of training.")
 @console.json_option
 def two_stage(json_file: Path | None, **options: Any) -> int:
     """From a folder of videos to a few-shot accuracy: extract, train, evaluate.

@@ -4,6 +4,7 @@ Supervised cross-entropy over the train classes alone, after mean pooling of the
 seen. The result is a weights file with its provenance, which `--weights FILE` takes wherever a backbone is loaded.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +18,14 @@ from ..extract.backbones.inference import resolve_precision
 from ..extract.backbones.registry import load_backbone
 from ..extract.backbones.weights import write_weights
 from ..extract.datasets import find_dataset
+from ..extract.report import say_what_was_found
 from ..extract.videos import VideoSet
+from ..fewshot.environment import resolve_device
 from .augment import check_augmentations, default_augmentations
 from .classify import train
 from .clips import ClipSource
 from .errors import PipelineError
+from .outputs import default_folder
 
 RECIPES = ("classify",)
 WEIGHTS_DTYPES = {"float32": torch.float32, "float16": torch.float16}
@@ -55,18 +59,22 @@ def finetune(
 
     weights: `random`, a file, or None for the backbone's own; epochs or steps: how long (default 40 epochs); lr:
     default 2e-3 from random weights, 2e-4 from trained ones; augmentations: names of `augment.AUGMENTATIONS`, None
-    for what suits the data set. Returns a summary of plain values. Raises PipelineError and ExtractError.
+    for what suits the data set; seed: of all random choices, a folder's class split among them, as in extraction.
+    Returns a summary of plain values. Raises PipelineError, ExtractError, or FewShotError for a device.
     """
     if recipe not in RECIPES:
         raise PipelineError(f"recipe ('{recipe}') must be one of {', '.join(RECIPES)}")
-    out = _new_folder(out or Path("runs") / f"{Path(dataset).stem}_{backbone}_{recipe}")
-    videos = find_dataset(dataset, root=root, split_files=split_files, seed=seed)
-    names = default_augmentations(videos.name, videos.flip_keeps_class) if augmentations is None else augmentations
-    check_augmentations(names)
+    _check_numbers(epochs=epochs, lr=lr, weight_decay=weight_decay)
+    options = {"batch": batch, "weight_decay": weight_decay, "device": str(resolve_device(device)), "seed": seed}
+    out = _new_folder(out, default_folder(dataset, root, backbone), recipe)
+    check_augmentations(augmentations or ())
     base = load_backbone(backbone, weights=weights, frames=frames, size=size, resize=resize, seed=seed)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    options = {"batch": batch, "weight_decay": weight_decay, "augmentations": list(names), "seed": seed}
-    options |= {"lr": lr or _usual_lr(base), "precision": resolve_precision(precision, device), "device": device}
+    videos = find_dataset(dataset, root=root, split_files=split_files, seed=seed)
+    say_what_was_found(videos)
+    names = default_augmentations(videos.name, videos.flip_keeps_class) if augmentations is None else augmentations
+    options |= {"lr": lr or _usual_lr(base), "augmentations": list(names)}
+    options["precision"] = resolve_precision(precision, options["device"])
+    out.mkdir(parents=True, exist_ok=True)  # before the long work
     source, labels, class_names, failures = _clips(videos, base, workers)
     options["steps"] = steps or max(1, round((epochs or 40) * len(labels) / batch))
     try:
@@ -85,10 +93,17 @@ def _usual_lr(base: Backbone) -> float:
     return 2e-3 if base.weights_source.startswith("random") else 2e-4
 
 
-def _new_folder(out: Path) -> Path:
+def _check_numbers(**numbers: float | None) -> None:
+    for name, value in numbers.items():
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise PipelineError(f"{name} ({value}) must be a finite number of at least 0")
+
+
+def _new_folder(out: Path | None, usual: Path, recipe: str) -> Path:
+    """The run's folder, not made yet."""
+    out = out or usual.with_name(f"{usual.name}_{recipe}")
     if (out / "backbone.safetensors").exists():
         raise PipelineError(f"out ({out}) must be new, but holds a finished run; use another --out, or delete it")
-    out.mkdir(parents=True, exist_ok=True)
     return out
 
 

@@ -18,7 +18,7 @@ from ..cache import console
 @click.option("--frames", type=click.IntRange(1), help="Frames of a clip  [default: the backbone's].")
 @click.option("--size", type=click.IntRange(1), help="Side of a clip in pixels  [default: the backbone's].")
 @click.option("--resize", type=click.Choice(["squash", "short"]), default="squash", show_default=True)
-@click.option("--epochs", type=click.FloatRange(0, min_open=True), help="Rounds over the clips  [default: 40].")
+@click.option("--epochs", type=click.FloatRange(0, 1e6, min_open=True), help="Rounds over the clips  [default: 40].")
 @click.option("--steps", type=click.IntRange(1), help="Updates, instead of --epochs.")
 @click.option("--batch", type=click.IntRange(2), default=32, show_default=True, help="Clips per update.")
 @click.option(
@@ -36,8 +36,18 @@ from ..cache import console
     show_default=True,
     help="Stored as.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all random choices.")
-@click.option("--out", type=click.Path(path_type=Path), help="[default: runs/<dataset>_<backbone>_<recipe>]")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="Of all random choices, a folder's class split among them: give `mastaf-extract` the same.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Output folder  [default: runs/<dataset or folder>_<backbone>_<recipe>].",
+)
 @console.json_option
 def command(json_file: Path | None, augment: str | None, **options: Any) -> int:
     """Fine-tune a backbone on a data set's train classes, and write weights that `--weights` takes.

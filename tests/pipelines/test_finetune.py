@@ -18,7 +18,9 @@ from mastaf.extract.backbones.registry import load_backbone
 from mastaf.extract.decode import decode_clip
 from mastaf.extract.errors import ExtractError
 from mastaf.extract.motion import render_motion
+from mastaf.fewshot.errors import FewShotError
 from mastaf.pipelines import finetune_cli
+from mastaf.pipelines.augment import AUGMENTATIONS
 from mastaf.pipelines.clips import ClipSource
 from mastaf.pipelines.errors import PipelineError
 from mastaf.pipelines.finetune import finetune
@@ -120,13 +122,24 @@ def test_every_backbone_can_be_tuned(root, tmp_path, name):
         ({"recipe": "episodic"}, "recipe ('episodic') must be one of classify"),
         ({"augmentations": ["mirror"]}, "augment ('mirror') must be of"),
         ({"backbone": "r3d-huge"}, "unknown backbone 'r3d-huge'"),
-        ({"lr": 1e30, "steps": 9}, "use a smaller --lr"),
+        ({"device": "tpu"}, "device (tpu) must be auto, cpu, cuda or cuda:N"),
+        ({"device": "cuda:99"}, "device (cuda:99) is not there"),
+        ({"steps": None, "epochs": float("nan")}, "epochs (nan) must be a finite number"),
+        ({"steps": None, "epochs": float("inf")}, "epochs (inf) must be a finite number"),
+        ({"lr": float("inf")}, "lr (inf) must be a finite number"),
+        ({"weight_decay": -1.0}, "weight_decay (-1.0) must be a finite number of at least 0"),
     ],
 )
-def test_wrong_options_are_one_line_and_leave_no_weights(root, tmp_path, options, words):
-    with pytest.raises((PipelineError, ExtractError)) as caught:
+def test_wrong_options_are_one_line_and_leave_nothing(root, tmp_path, options, words):
+    with pytest.raises((PipelineError, ExtractError, FewShotError)) as caught:
         tune(root, tmp_path / "run", **options)
     assert words in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_run_without_weights(root, tmp_path):
+    with pytest.raises(PipelineError, match="use a smaller --lr"):
+        tune(root, tmp_path / "run", lr=1e30, steps=9)
     assert not (tmp_path / "run/backbone.safetensors").exists()
 
 
@@ -144,16 +157,15 @@ def test_one_class_is_not_enough(root, tmp_path):
         tune(root, tmp_path / "run")
 
 
-def test_a_broken_video_is_named_and_the_rest_is_used(root, tmp_path):
+def test_a_broken_video_is_named_and_the_rest_is_used(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (root / "train/blink/clip000.mp4").write_text("not a video")
-    arguments = (
-        f"--dataset folder --root {root} --weights random --size 32 --steps 1 --batch 4 --out {tmp_path / 'run'}"
-    )
+    arguments = "--dataset folder --root videos --weights random --size 32 --steps 1 --batch 4"
     result = CliRunner().invoke(finetune_cli.command, arguments.split(), standalone_mode=False)
     assert result.return_value == console.FINISHED_WITH_FAILURES
     assert "trained on 11 clips of 2 classes" in result.output
     assert "blink/clip000" in result.output
-    assert (tmp_path / "run/backbone.safetensors").exists()
+    assert (tmp_path / "runs/videos_r3d-tiny_classify/backbone.safetensors").exists()
 
 
 def test_a_class_without_a_usable_video_is_an_error(root, tmp_path):
@@ -187,6 +199,7 @@ def test_help_does_not_import_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
     assert "Examples:" in done.stdout
+    assert ",".join(AUGMENTATIONS) in done.stdout
 
 
 def test_epochs_and_steps_together_are_refused():
