@@ -14,7 +14,7 @@ def demo(small_motion, tmp_path_factory) -> tuple[Path, dict]:
     from mastaf.pipelines.demo import run_demo
 
     out = tmp_path_factory.mktemp("demo") / "out"
-    report = run_demo(out=out, root=small_motion, shots=(1,), episodes=2000, train_episodes=96, workers=None, seed=0)
+    report = run_demo(out=out, root=small_motion, shots=(1,), episodes=1000, train_episodes=96, workers=None, seed=0)
     return out, report
 
 
@@ -27,7 +27,7 @@ def test_the_ablation_has_its_four_rows_on_the_same_episodes(demo) -> None:
     rows = demo[1]["rows"]
     assert [row["variant"] for row in rows] == ["neighbor", "self", "cross", "full"]
     assert len({row["episode_list"] for row in rows}) == 1
-    assert all(row["way"] == 5 and row["episodes"] == 2000 and row["split"] == "test" for row in rows)
+    assert all(row["way"] == 5 and row["episodes"] == 1000 and row["split"] == "test" for row in rows)
 
 
 def test_controls_answer_the_same_episodes_as_the_ablation(demo) -> None:
