@@ -61,7 +61,7 @@ def make_spec(
         mean=_triple(rule.mean),
         std=_triple(rule.std),
         # Single frames are where bfloat16 convolutions go wrong on CPUs; there, it is not chosen by itself.
-        precision=resolve_precision("fp32" if precision == "auto" and backbone.frames == 1 else precision, device),
+        precision=resolve_precision(precision, device, frames=backbone.frames),
         dtype="float16",
         views=tuple(views),
         cube_shape=backbone.cube_shape,

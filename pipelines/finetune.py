@@ -73,7 +73,8 @@ def finetune(
     say_what_was_found(videos)
     names = default_augmentations(videos.name, videos.flip_keeps_class) if augmentations is None else augmentations
     options |= {"lr": lr or _usual_lr(base), "augmentations": list(names)}
-    options["precision"] = resolve_precision(precision, options["device"])
+    options["precision"] = resolve_precision(precision, options["device"], frames=base.frames)
+    base.prepare_for_inference(options["precision"], options["device"])  # refuses what the machine computes wrongly
     out.mkdir(parents=True, exist_ok=True)  # before the long work
     source, labels, class_names, failures = _clips(videos, base, workers)
     options["steps"] = steps or max(1, round((epochs or 40) * len(labels) / batch))

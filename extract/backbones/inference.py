@@ -18,12 +18,17 @@ WORST_ERROR = 0.1  # of a cube's norm; bfloat16 is off by 0.01 here
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def resolve_precision(precision: str, device: torch.device | str) -> str:
-    """`auto` -> `bf16` where the CPU has AMX or the GPU bfloat16 units, else `fp32`; other names are checked."""
+def resolve_precision(precision: str, device: torch.device | str, *, frames: int | None = None) -> str:
+    """`auto` -> `bf16` where the CPU has AMX or the GPU bfloat16 units, else `fp32`; other names are checked.
+
+    Clips of one frame are `fp32`: oneDNN's bfloat16 convolutions over a single frame are wrong.
+    """
     if precision != "auto":
         if precision not in PRECISIONS:
             raise ExtractError(f"precision ('{precision}') must be auto, {', '.join(PRECISIONS)}")
         return precision
+    if frames == 1:
+        return "fp32"
     if torch.device(device).type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if cpu_has_amx() else "fp32"
@@ -39,7 +44,7 @@ def cpu_has_amx() -> bool:
 
 def prepare(backbone: "Backbone", *, precision: str, device: torch.device | str) -> Callable[[Tensor], Tensor]:
     """See `Backbone.prepare_for_inference`. ExtractError where the machine gets this precision wrong."""
-    precision = resolve_precision(precision, device)
+    precision = resolve_precision(precision, device, frames=backbone.frames)
     run = _folded(backbone, PRECISIONS[precision], device)
     if precision != "fp32":
         _check_precision(backbone, run, precision, device)

@@ -143,6 +143,18 @@ def test_a_loss_that_is_no_number_stops_the_run_without_weights(root, tmp_path):
     assert not (tmp_path / "run/backbone.safetensors").exists()
 
 
+def test_one_frame_is_trained_at_a_precision_that_computes_it_rightly(root, tmp_path):
+    summary = tune(root, tmp_path / "run", frames=1, precision="auto")
+    assert summary["options"]["precision"] == "fp32"
+
+
+def test_a_precision_that_the_machine_computes_wrongly_is_refused(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("mastaf.extract.backbones.inference.WORST_ERROR", 0.0)
+    with pytest.raises(ExtractError, match="use --precision fp32"):
+        tune(root, tmp_path / "run", precision="bf16")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_finished_run_is_not_overwritten(root, tmp_path):
     tune(root, tmp_path / "run", steps=1)
     before = (tmp_path / "run/backbone.safetensors").read_bytes()
