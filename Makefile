@@ -8,7 +8,8 @@ STAMP := $(VENV)/installed
 
 install: $(STAMP)
 
-# torch comes first and alone: its pinned build is the CPU one, which a range asked for by another package would miss.
+# torch comes first, by its pinned version: pip takes a CPU build of it where one is offered, and keeps it when other
+# packages ask for torch by a range.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch setuptools
@@ -33,4 +34,5 @@ bench: $(STAMP)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) build dist runs *.egg-info .pytest_cache .ruff_cache .hypothesis
+	@# Of runs/ only what `make` made: the rest is its owner's.
+	rm -rf $(VENV) build dist runs/demo *.egg-info .pytest_cache .ruff_cache .hypothesis
