@@ -90,12 +90,20 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {kind} '{name}'; {hint}"
 
 
+def _make_room(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path | None:
+    """Make the folder of the `--json` file now: at the end of a long run is too late to learn that it cannot be."""
+    if value is not None:
+        value.parent.mkdir(parents=True, exist_ok=True)
+    return value
+
+
 def json_option(command: Any) -> Any:
     """The `--json FILE` option; pass its value to `write_summary`."""
     return click.option(
         "--json",
         "json_file",
         type=click.Path(dir_okay=False, path_type=Path),
+        callback=_make_room,
         help="Also write the result as JSON to FILE.",
         metavar="FILE",
     )(command)

@@ -38,8 +38,8 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 )
 @click.option(
     "--weights",
-    metavar="FILE|hub|random",
-    help="Weights of the backbone; hub: where it has a published source  [default: its own].",
+    metavar="FILE|random",
+    help="Weights of the backbone; random: for tests  [default: its own].",
 )
 @click.option(
     "--out",
@@ -178,8 +178,10 @@ def _about(videos: VideoSet) -> dict[str, Any]:
 def default_out(dataset: str, root: Path | None, backbone: str) -> Path:
     """cache/<dataset>_<backbone>.zarr; one's own folder goes by its name, a CSV file by its name without suffix."""
     if dataset == "folder" and root is not None:
-        dataset = root.resolve().name
-    name = dataset if dataset in DATASETS else re.sub(r"[^\w.-]+", "-", Path(dataset).stem)
+        name = root.resolve().name
+    else:
+        name = dataset if dataset in DATASETS else Path(dataset).stem
+    name = re.sub(r"[^\w.-]+", "-", name)
     return Path("cache") / f"{name}_{backbone}.zarr"
 
 

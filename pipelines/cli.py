@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from ..cache import console
+from ..fewshot import cli_options as options
 from . import finetune_cli
 
 
@@ -25,26 +26,18 @@ def cli() -> None:
     """
 
 
-def _numbers(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[int, ...]:
-    try:
-        numbers = tuple(int(part) for part in value.split(","))
-    except ValueError:
-        numbers = ()
-    if not numbers or min(numbers) < 1:
-        raise click.BadParameter(f"'{value}' must be positive numbers separated by commas, such as 1,5")
-    return numbers
-
-
 @cli.command()
-@click.option("--out", type=click.Path(path_type=Path), default="runs/demo", show_default=True, help="Output folder.")
-@click.option("--root", type=click.Path(path_type=Path), help="Where the videos are rendered  [default: data/motion].")
-@click.option("--shot", "shots", default="1,5", show_default=True, callback=_numbers, help="Shots to test.")
+@options.path_option("--out", metavar="DIR", default="runs/demo", show_default=True, help="Output folder.")
+@options.path_option(
+    "--root", metavar="DIR", help="Where the videos are rendered  [default: $MASTAF_DATA/motion, else data/motion]."
+)
+@click.option("--shot", "shots", default="1,5", show_default=True, callback=options.shots, help="Shots to test.")
 @click.option("--episodes", type=click.IntRange(2), default=10_000, show_default=True, help="Test episodes.")
 @click.option("--train-episodes", type=click.IntRange(1), help="Training episodes of each head  [default: 4000].")
 @click.option("--workers", type=click.IntRange(1), help="Decoding threads  [default: one a core].")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of training.")
 @console.json_option
-def demo(json_file: Path | None, **options: Any) -> int:
+def demo(json_file: Path | None, **given: Any) -> int:
     """Render the embedded data set, extract cubes, train and compare MASTAF and its ablations.
 
     Everything is made on the spot, with the weights that the package ships; nothing is downloaded. Run again, it
@@ -57,19 +50,23 @@ def demo(json_file: Path | None, **options: Any) -> int:
     """
     from .demo import run_demo
 
-    report = run_demo(**options)
+    report = run_demo(**given)
     console.write_summary(json_file, report)
     return console.DONE
 
 
 @cli.command("two-stage")
-@click.option("--root", type=click.Path(path_type=Path), help="Folder of the videos  [default: data/<dataset>].")
-@click.option("--dataset", default="folder", show_default=True, help="A data set's name, or a CSV file.")
-@click.option("--split-files", type=click.Path(path_type=Path), help="Folder of the published split's list files.")
-@click.option("--backbone", default="r3d-tiny", show_default=True, help="Name of the backbone.")
-@click.option("--weights", help="FILE or 'random'  [default: the backbone's own].")
+@options.path_option(
+    "--root", metavar="DIR", help="Folder of the videos  [default: $MASTAF_DATA/<dataset>, else data/<dataset>]."
+)
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Output folder  [default: runs/<dataset or folder>_<backbone>]."
+    "--dataset", metavar="NAME", default="folder", show_default=True, help="A data set's name, or a CSV file."
+)
+@options.path_option("--split-files", metavar="DIR", help="Folder of the published split's list files.")
+@click.option("--backbone", metavar="NAME", default="r3d-tiny", show_default=True, help="Name of the backbone.")
+@click.option("--weights", metavar="FILE|random", help="Weights of the backbone  [default: its own].")
+@options.path_option(
+    "--out", metavar="DIR", help="Output folder  [default: runs/<dataset, or folder's name>_<backbone>]."
 )
 @click.option("--way", type=click.IntRange(1), help="Classes an episode  [default: 5, or all if there are fewer].")
 @click.option("--shot", type=click.IntRange(1), default=1, show_default=True, help="Examples a class.")
@@ -78,7 +75,7 @@ def demo(json_file: Path | None, **options: Any) -> int:
 @click.option("--workers", type=click.IntRange(1), help="Decoding threads  [default: one a core].")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of training.")
 @console.json_option
-def two_stage(json_file: Path | None, **options: Any) -> int:
+def two_stage(json_file: Path | None, **given: Any) -> int:
     """From a folder of videos to a few-shot accuracy: extract, train, evaluate.
 
     ROOT holds {train,val,test}/CLASS/VIDEO, or CLASS/VIDEO. A video is a file in any container that ffmpeg reads,
@@ -91,7 +88,7 @@ def two_stage(json_file: Path | None, **options: Any) -> int:
     """
     from .two_stage import run_two_stage
 
-    result = run_two_stage(**options)
+    result = run_two_stage(**given)
     console.write_summary(json_file, result)
     return console.FINISHED_WITH_FAILURES if result["failed"] else console.DONE
 

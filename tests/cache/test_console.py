@@ -84,3 +84,24 @@ def test_summaries_are_json(tmp_path):
     console.write_summary(None, {"a": 1})
     console.write_summary(tmp_path / "new" / "s.json", {"a": 1})
     assert json.loads((tmp_path / "new" / "s.json").read_text()) == {"a": 1}
+
+
+def test_a_json_file_that_cannot_be_is_an_error_before_the_work_begins(tmp_path, capsys):
+    began = []
+
+    @click.command()
+    @console.json_option
+    def work(json_file):
+        began.append(json_file)
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as left:
+        console.run(work, ["--json", str(tmp_path / "file" / "s.json")])
+    assert left.value.code == console.USAGE
+    assert capsys.readouterr().err.startswith("error: ")
+    assert began == []
+
+
+def test_printed_text_cannot_command_the_terminal(capsys):
+    console.say("one\x1b[31m two\nthree")
+    assert capsys.readouterr().out == "one\\x1b[31m two\nthree\n"

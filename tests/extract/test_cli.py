@@ -292,6 +292,7 @@ def test_a_killed_process_is_continued_by_the_same_command(process_line, whole, 
         ("lists/my videos.csv", None, "my-videos_r3d.zarr"),
         ("folder", None, "folder_r3d.zarr"),
         ("folder", Path("data/my clips"), "my-clips_r3d.zarr"),
+        ("folder", Path("data/v1.2"), "v1.2_r3d.zarr"),
     ],
 )
 def test_default_outputs(dataset, root, name):

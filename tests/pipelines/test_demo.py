@@ -78,4 +78,4 @@ def test_another_seed_in_the_same_folder_is_another_run(mastaf, demo, small_moti
 def test_shots_that_are_no_numbers_are_refused(mastaf, shots, tmp_path) -> None:
     status, _, complaint = mastaf("demo", "--out", tmp_path, "--shot", shots)
     assert status == 2
-    assert "must be positive numbers" in complaint
+    assert "positive numbers" in complaint
