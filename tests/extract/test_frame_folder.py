@@ -111,11 +111,15 @@ def spoil(data: bytes, how: str) -> bytes:
     }[how]
 
 
-@pytest.mark.parametrize("how", ["text", "empty", "cut", "head", "flipped", "unknown"])
-@pytest.mark.parametrize("kind", ["png", "jpg"])
+# A JPEG has no checksum, so damage inside its picture cannot be told.
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        ("png", "flipped"),
+        *((kind, how) for kind in ("png", "jpg") for how in ("text", "empty", "cut", "head", "unknown")),
+    ],
+)
 def test_one_unreadable_image_is_named(how: str, kind: str, copy: Path, ffmpeg_run: Run, rule: PixelRule) -> None:
-    if kind == "jpg" and how == "flipped":
-        pytest.skip("a JPEG has no checksum: damage inside its picture cannot be told")
     bad = copy / f"f7.{kind}"
     if kind == "jpg":
         ffmpeg_run("-i", copy / "f7.png", bad)
