@@ -10,6 +10,7 @@ https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/
 
 from collections.abc import Sequence
 
+import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,34 +19,13 @@ from .errors import CorruptStoreError
 _ABSENT = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
-def _crc_table() -> list[int]:
-    table = []
-    for byte in range(256):
-        value = byte
-        for _ in range(8):
-            value = (value >> 1) ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
-    return table
-
-
-_TABLE = _crc_table()
-
-
-def crc32c(data: bytes) -> int:
-    """CRC-32C (Castagnoli) of `data`; an index is a kilobyte or two, so plain Python is fast enough."""
-    value = 0xFFFFFFFF
-    for byte in data:
-        value = _TABLE[(value ^ byte) & 0xFF] ^ (value >> 8)
-    return value ^ 0xFFFFFFFF
-
-
 def encode_index(sizes: Sequence[int], chunks: int) -> bytes:
     """The index of a shard of `chunks` cubes, of which the first len(sizes) stand one after another from byte 0."""
     index = np.full((chunks, 2), _ABSENT, "<u8")
     index[: len(sizes), 1] = sizes
     index[: len(sizes), 0] = np.cumsum([0, *sizes[:-1]])
     data = index.tobytes()
-    return data + crc32c(data).to_bytes(4, "little")
+    return data + google_crc32c.value(data).to_bytes(4, "little")
 
 
 def decode_index(shard: NDArray[np.uint8], chunks: int, present: int) -> NDArray[np.int64]:
@@ -58,7 +38,7 @@ def decode_index(shard: NDArray[np.uint8], chunks: int, present: int) -> NDArray
     if room < 0:
         raise CorruptStoreError(f"the file is cut off: {len(shard)} bytes cannot hold its index of {length}")
     data, check = shard[room:-4].tobytes(), shard[-4:].tobytes()
-    if crc32c(data).to_bytes(4, "little") != check:
+    if google_crc32c.value(data).to_bytes(4, "little") != check:
         raise CorruptStoreError("the file is cut off, or its index is damaged: wrong checksum")
     index = np.frombuffer(data, "<u8").reshape(chunks, 2)[:present]  # [present, 2]
     offsets, sizes = index[:, 0], index[:, 1]

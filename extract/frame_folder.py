@@ -11,6 +11,7 @@ from pathlib import Path
 import ffmpeg
 import numpy as np
 
+from ..cache.text import shown
 from .errors import VideoError
 from .ffmpeg import UnreadableError
 from .image_stream import as_avi, image_codec
@@ -34,7 +35,7 @@ def list_frames(folder: Path) -> list[str]:
             if not is_frame_name(entry.name):
                 continue
             if not entry.is_file():
-                raise VideoError(f"frame {_shown(entry.name)} is not a file")
+                raise VideoError(f"frame '{shown(entry.name)}' is not a file")
             names.append(entry.name)
     if not names:
         raise VideoError(f"a folder without frames ({', '.join(IMAGE_SUFFIXES)})")
@@ -69,9 +70,9 @@ def decode_folder(
             decoded, complaint = _decode_images([data], codec, rule, deadline)
             if len(decoded) != 1:
                 reason = complaint or "no picture in it"
-                raise VideoError(f"frame {_shown(names[k])} is not an image that ffmpeg can read: {reason}")
+                raise VideoError(f"frame '{shown(names[k])}' is not an image that ffmpeg can read: {reason}")
             frames[k] = decoded[0]
-            complaints += [f"frame {_shown(names[k])}: {complaint}"] if complaint else []
+            complaints += [f"frame '{shown(names[k])}': {complaint}"] if complaint else []
     return np.stack([frames[k] for k in chosen]), complaints[0] if complaints else ""  # [m, h, w, 3]
 
 
@@ -100,22 +101,17 @@ def _read_image(folder: Path, name: str) -> tuple[str, bytes]:
     """(decoder, content) of one frame; VideoError when it is no plain image file inside the folder."""
     path = folder / name
     if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-        raise VideoError(f"frame {_shown(name)} is a link that leads out of its folder")
+        raise VideoError(f"frame '{shown(name)}' is a link that leads out of its folder")
     # Not blocking: a pipe would hang here before it could be refused.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise VideoError(f"frame {_shown(name)} is not a file")
+            raise VideoError(f"frame '{shown(name)}' is not a file")
         data = file.read(MAX_IMAGE_BYTES + 1)
     if not data:
-        raise VideoError(f"frame {_shown(name)} is an empty file")
+        raise VideoError(f"frame '{shown(name)}' is an empty file")
     if len(data) > MAX_IMAGE_BYTES:
-        raise VideoError(f"frame {_shown(name)} is larger than {MAX_IMAGE_BYTES >> 20} MB")
+        raise VideoError(f"frame '{shown(name)}' is larger than {MAX_IMAGE_BYTES >> 20} MB")
     codec = image_codec(data)
     if codec is None:
-        raise VideoError(f"frame {_shown(name)} is not an image of a known kind")
+        raise VideoError(f"frame '{shown(name)}' is not an image of a known kind")
     return codec, data
-
-
-def _shown(name: str) -> str:
-    """A file name fit for one line of a message."""
-    return repr(name.encode("utf-8", "backslashreplace").decode())

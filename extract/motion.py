@@ -7,7 +7,6 @@ depends on (seed, split, class, i) alone: not on how many clips are rendered, no
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from .errors import ExtractError
 from .motion_encode import encode_clips
 from .motion_programmes import PROGRAMMES, Programme
 from .motion_render import render_clip
+from .workers import default_workers
 
 MOTION_CLASSES = {split: tuple(programmes) for split, programmes in PROGRAMMES.items()}
 CLIPS_PER_CLASS = {"train": 60, "val": 40, "test": 40}
@@ -31,11 +31,6 @@ CLIPS_PER_CLASS = {"train": 60, "val": 40, "test": 40}
 # Raised by one whenever the same seed gives other clips than before.
 _VERSION = 1
 _MARKER, _STARTED, _LOCK = ".motion.json", ".motion.started.json", ".motion.lock"
-
-
-def is_rendered(root: Path) -> bool:
-    """Whether `root` holds a complete rendering."""
-    return (root / _MARKER).is_file()
 
 
 def render_motion(
@@ -58,7 +53,7 @@ def render_motion(
                 return
             _start(root, wanted)
             jobs = _jobs(root, wanted["clips_per_class"])
-            _render_classes(root, jobs, seed, workers or os.cpu_count() or 1)
+            _render_classes(root, jobs, seed, workers or default_workers())
             write_json(root / _MARKER, wanted)
             (root / _STARTED).unlink()
 

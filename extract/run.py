@@ -1,6 +1,5 @@
 """Extraction: videos -> clips -> cubes -> shards of a store. The unit of work is a shard."""
 
-import os
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -25,6 +24,7 @@ from .recipe import check_flip, device_name, make_spec, resolve_device
 from .shard_work import Forward, ShardWork, Timer
 from .summary import ExtractSummary, summarise
 from .videos import VideoSet
+from .workers import default_workers
 
 
 def extract(
@@ -71,7 +71,7 @@ def extract(
         before = store.states().tolist()
         rows = _rows_to_do(store, before, limit=limit, retry_failed=retry_failed)
         if rows:
-            _extract_rows(store, rows, videos, backbone, target, workers or _cores(), timer, progress=progress)
+            _extract_rows(store, rows, videos, backbone, target, workers or default_workers(), timer, progress=progress)
     return summarise(store, before, rows, timer.seconds)
 
 
@@ -170,7 +170,3 @@ class _Meter:
     def __exit__(self, *error: Any) -> None:
         if self._bar is not None:
             self._bar.__exit__(*error)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

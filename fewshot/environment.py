@@ -1,10 +1,8 @@
 """What a result was made with: device, threads and versions."""
 
-import platform
-from importlib.metadata import version
-
 import torch
 
+from ..cache.versions import versions_of
 from .errors import FewShotError
 
 
@@ -25,8 +23,7 @@ def resolve_device(name: str) -> torch.device:
 
 def versions() -> dict[str, str]:
     """Versions that scores may depend on."""
-    found = {name: version(name) for name in ("mastaf", "torch", "numpy")}
-    return {**found, "python": platform.python_version()}
+    return versions_of("mastaf", "torch", "numpy")
 
 
 def describe_device(device: torch.device) -> str:

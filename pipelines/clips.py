@@ -1,6 +1,5 @@
 """Clips for training: decoded once, kept in memory as far as they fit."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +10,7 @@ from ..cache.console import Progress
 from ..extract.decode import decode_clip
 from ..extract.errors import VideoError
 from ..extract.pixels import PixelRule
+from ..extract.workers import default_workers
 
 
 class ClipSource:
@@ -32,7 +32,7 @@ class ClipSource:
         self._frames, self._rule = frames, rule
         self._room = memory_bytes // (frames * rule.size * rule.size * 3)
         self._kept: dict[int, np.ndarray] = {}
-        self._pool = ThreadPoolExecutor(max_workers=workers or os.cpu_count() or 1)
+        self._pool = ThreadPoolExecutor(max_workers=workers or default_workers())
 
     def decode_all(self) -> dict[int, str]:
         """Decode every clip once and keep what fits. Returns the reason for each row that cannot be used."""

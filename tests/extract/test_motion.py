@@ -123,7 +123,7 @@ def test_an_interrupted_rendering_is_finished_by_the_same_call(rendered, tmp_pat
     monkeypatch.setattr(motion, "render_clip", render_some)
     with pytest.raises(KeyboardInterrupt):
         render_motion(root, clips_per_class=FEW, workers=1)
-    assert not motion.is_rendered(root)
+    assert not (root / ".motion.json").exists()
     done = {path: path.stat().st_mtime_ns for path in root.rglob("*.mp4") if ".rendering" not in str(path)}
     (root / ".rendering-leftover").mkdir()
     monkeypatch.undo()
@@ -152,7 +152,7 @@ def test_a_failing_encoder_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("mastaf.extract.ffmpeg.ffmpeg_exe", lambda: str(script))
     with pytest.raises(ExtractError, match=r"status 3.*Unknown encoder libx264"):
         render_motion(tmp_path / "root", clips_per_class=FEW, workers=1)
-    assert not motion.is_rendered(tmp_path / "root")
+    assert not (tmp_path / "root" / ".motion.json").exists()
 
 
 def test_the_marker_says_what_was_rendered(rendered):
