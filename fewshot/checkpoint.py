@@ -53,11 +53,6 @@ class Run:
     folder: Path
     selected_on: str
 
-    @property
-    def train_class_ids(self) -> dict[str, int]:
-        """Global class ids by name."""
-        return {name: number for number, name in enumerate(self.config.train_classes)}
-
 
 def write_weights(path: Path, method: Method, *, selected_on: str, episodes: int) -> None:
     """Write a method's weights, with what they were selected on."""

@@ -64,7 +64,7 @@ def head_of_run(path: Path, store: Store, *, device: torch.device) -> Head:
         folder=run.folder,
         seed=config.seed,
         selected_on=run.selected_on,
-        train_class_ids={name: number for number, name in enumerate(config.train_classes)},
+        train_class_ids=config.train_class_ids,
         way=config.way,
         shot=config.shot,
         query_mode=config.query_mode,

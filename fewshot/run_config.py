@@ -75,6 +75,11 @@ class RunConfig:
                 f"run settings: schema ({self.schema}) must be {CONFIG_SCHEMA}; use the mastaf it is from"
             )
 
+    @property
+    def train_class_ids(self) -> dict[str, int]:
+        """Global class ids by name."""
+        return {name: number for number, name in enumerate(self.train_classes)}
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; the digest of the recipe is added for readers."""
         value = asdict(self) | {"spec": self.spec.to_json(), "recipe": self.spec.recipe}

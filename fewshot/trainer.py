@@ -44,7 +44,7 @@ class Trainer:
         self.folder, self.config, self.method, self.device = folder, config, method.to(device), device
         self.bank, self.sampler, self.val = bank, sampler, val
         self.optimiser = make_optimiser(method, config)
-        self.class_ids = {name: number for number, name in enumerate(config.train_classes)}
+        self.class_ids = config.train_class_ids
         self._buffers = Buffers()
         self._drawn: tuple[int, EpisodeRows] = (0, sampler.rows(0, 0))
         # The same stream, beyond the last episode that is trained on.
