@@ -11,7 +11,7 @@ from .index import DONE, FAILED, SPLITS, STATE_NAMES
 from .packing import row_bytes
 from .spec import FeatureSpec
 
-SCHEMA = 1
+SCHEMA = 2
 COMPRESSIONS = ("", "zstd")
 # A stranger's header must not make a reader allocate at will; default shards stay below 64 MB and 64 rows.
 MAX_SHARD_ROWS, MAX_SHARD_BYTES = 1 << 16, 1 << 30

@@ -9,6 +9,7 @@ from .checks import fit_fields, json_digest, require_keys
 from .errors import CacheError, SpecMismatchError
 
 STORE_DTYPES = ("float16",)
+TIMES = ("keep", "mean")  # what became of the axis of time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +18,9 @@ class FeatureSpec:
 
     Versions, devices and dates are provenance and stand in the store's header, not here.
 
-    backbone: name in the table of backbones; weights: sha256 (hex) of the weights that were loaded;
-    layer: name of the stage whose output is the cube; frames: frames per clip; sampling: rule that picks them
+    backbone: name in the table of backbones, or `hf:MODEL_ID`; revision: commit on the hub, '' for weights from
+    elsewhere; weights: sha256 (hex) of the weights that were loaded; layer: name of the stage whose output is the
+    cube; time: `keep`, or `mean` for a cube averaged over time; frames: frames per clip; sampling: rule that picks them
     (`even`: floor(k (n-1) / (m-1)), see mastaf.extract.sampling); resize: `squash` or `short`; resize_size: side
     in pixels after resizing; size: side of the centre crop; scaler: flags of ffmpeg's scaler; scale, offset:
     `x * scale + offset` before mean and std; mean, std: per channel (R, G, B); precision: arithmetic as resolved
@@ -26,8 +28,10 @@ class FeatureSpec:
     """
 
     backbone: str
+    revision: str
     weights: str
     layer: str
+    time: str
     frames: int
     sampling: str
     resize: str
@@ -49,6 +53,8 @@ class FeatureSpec:
             raise CacheError(f"cube_shape {self.cube_shape} must be four positive sizes (c, t, h, w)")
         if not self.views or self.views[0] != "plain" or len(set(self.views)) != len(self.views):
             raise CacheError(f"views {self.views} must be distinct and begin with 'plain'")
+        if self.time not in TIMES:
+            raise CacheError(f"time '{self.time}' must be one of {', '.join(TIMES)}")
         if self.dtype not in STORE_DTYPES:
             raise CacheError(f"dtype '{self.dtype}' must be one of {', '.join(STORE_DTYPES)}")
 

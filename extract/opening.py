@@ -34,6 +34,19 @@ def require_same_device(store: Store, device: str) -> None:
             )
 
 
+def require_same_layout(stores: Sequence[Store]) -> None:
+    """ExtractError unless stores that are filled in one pass have the same shards and batches, on which bits depend."""
+    first = stores[0]
+    for other in stores[1:]:
+        for what in ("shard_rows", "batch", "threads"):
+            here, there = getattr(first.header, what), getattr(other.header, what)
+            if here != there:
+                raise ExtractError(
+                    f"{what} of {first.path} ({here}) and {other.path} ({there}) must be equal for one pass: they were "
+                    "begun by different commands; finish each with --layer NAME --out STORE"
+                )
+
+
 def _require_same_videos(store: Store, header: StoreHeader, index: VideoIndex) -> None:
     remedy = "pass another --out, or bring the data set back to what it was"
     if store.header.split_scheme != header.split_scheme:

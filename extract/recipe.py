@@ -48,8 +48,10 @@ def make_spec(
     rule = backbone.pixels
     return FeatureSpec(
         backbone=backbone.name,
+        revision=backbone.revision,
         weights=backbone.weights_sha256,
         layer=backbone.layer,
+        time=backbone.time,
         frames=backbone.frames,
         sampling=sampling,
         resize=rule.resize,

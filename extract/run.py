@@ -1,7 +1,7 @@
 """Extraction: videos -> clips -> cubes -> shards of a store. The unit of work is a shard."""
 
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,25 @@ from .decode import Clip, decode_clip
 from .decode_ahead import decode_in_order
 from .errors import ExtractError
 from .limit import spread_rows
-from .opening import open_or_create, require_same_device
+from .opening import open_or_create, require_same_device, require_same_layout
 from .provenance import provenance
 from .recipe import check_flip, device_name, make_spec, resolve_device
-from .shard_work import Forward, ShardWork, Timer
+from .shard_work import Forward, ShardWork, Timer, extract_rows
 from .summary import ExtractSummary, summarise
 from .videos import VideoSet
 from .workers import default_workers
 
 
-def extract(
+def extract(videos: VideoSet, backbone: Backbone, *, out: Path, **options: Any) -> ExtractSummary:
+    """`extract_layers` for one backbone and one store, with its keyword arguments."""
+    return extract_layers(videos, [backbone], outs=[out], **options)[0]
+
+
+def extract_layers(
     videos: VideoSet,
-    backbone: Backbone,
+    backbones: Sequence[Backbone],
     *,
-    out: Path,
+    outs: Sequence[Path],
     views: Sequence[str] = ("plain",),
     sampling: str = "even",
     precision: str = "auto",
@@ -46,62 +51,77 @@ def extract(
     allow_flip: bool = False,
     progress: bool = True,
     command: str = "",
-) -> ExtractSummary:
-    """Extract the cubes of `videos` into the store `out`, or finish what an earlier run left of it.
+) -> list[ExtractSummary]:
+    """Extract the cubes of `videos` into the stores `outs`, or finish what an earlier run left of them.
 
-    A video that cannot be used is a failed row with its reason, and the run goes on. Finished shards are not done
-    again, and in the others only the missing rows are; a run that was stopped and one that was not give the same
-    bits. limit: that many videos, spread over splits and classes; retry_failed: also rows that failed before;
-    shard_rows, compress, batch, threads: of a new store, which keeps its own. command: for the provenance.
+    backbones: layers of one network (see `Backbone.at`), computed in one pass, each into a store of its own. A video
+    that cannot be used is a failed row with its reason, and the run goes on. Finished shards are not done again, and
+    in the others only the missing rows are; a run that was stopped and one that was not give the same bits. limit:
+    that many videos, spread over splits and classes; retry_failed: also rows that failed before; shard_rows,
+    compress, batch, threads: of new stores, which keep their own. command: for the provenance.
 
-    Raises ExtractError or CacheError on wrong input or a store of other cubes, StoppedError or OSError when the
-    machine stops it; what was written stays.
+    Returns a summary for each store; their seconds are those of the whole pass. Raises ExtractError or CacheError on
+    wrong input or a store of other cubes, StoppedError or OSError when the machine stops it; what was written stays.
     """
-    store_class(out)  # a wrong suffix is an error before a lock file is left beside it
+    if not backbones or len(set(outs)) != len(backbones):
+        raise ExtractError(f"outs ({len(set(outs))}) must be one store for each of {len(backbones)} layers")
+    for out in outs:
+        store_class(out)  # a wrong suffix is an error before a lock file is left beside it
     check_flip(views, videos, allow_flip=allow_flip)
     target = resolve_device(device)
     name = device_name(target)
-    spec = make_spec(backbone, views=views, sampling=sampling, precision=precision, device=target)
-    about = provenance(videos, backbone, device=name, command=command, allow_flip=allow_flip)
-    header = _header(videos, spec, about, shard_rows=shard_rows, compress=compress, batch=batch, threads=threads)
+    specs = [make_spec(b, views=views, sampling=sampling, precision=precision, device=target) for b in backbones]
+    layout = _layout(specs, shard_rows=shard_rows, compress=compress, batch=batch, threads=threads)
     timer = Timer()
-    with writer_lock(out), timer.measure("total"):
-        store = open_or_create(out, header=header, index=videos.index)
-        require_same_device(store, name)
-        before = store.states().tolist()
-        rows = _rows_to_do(store, before, limit=limit, retry_failed=retry_failed)
-        if rows:
-            _extract_rows(store, rows, videos, backbone, target, workers or default_workers(), timer, progress=progress)
-    return summarise(store, before, rows, timer.seconds)
+    with ExitStack() as locks, timer.measure("total"):
+        stores: list[Store] = []
+        for backbone, spec, out in zip(backbones, specs, outs, strict=True):
+            about = provenance(videos, backbone, device=name, command=command, allow_flip=allow_flip)
+            locks.enter_context(writer_lock(out))
+            stores.append(open_or_create(out, header=_header(videos, spec, about, layout), index=videos.index))
+            require_same_device(stores[-1], name)
+        require_same_layout(stores)
+        before = [store.states().tolist() for store in stores]
+        rows = [
+            _rows_to_do(store, states, limit=limit, retry_failed=retry_failed)
+            for store, states in zip(stores, before, strict=True)
+        ]
+        if any(rows):
+            _extract_rows(
+                stores, rows, videos, backbones, target, workers or default_workers(), timer, progress=progress
+            )
+    return [
+        summarise(store, states, done, timer.seconds) for store, states, done in zip(stores, before, rows, strict=True)
+    ]
 
 
-def _header(
-    videos: VideoSet,
-    spec: FeatureSpec,
-    about: dict[str, Any],
-    *,
-    shard_rows: int | None,
-    compress: str,
-    batch: int,
-    threads: int | None,
-) -> StoreHeader:
+def _layout(
+    specs: Sequence[FeatureSpec], *, shard_rows: int | None, compress: str, batch: int, threads: int | None
+) -> dict[str, Any]:
+    """Shards and batches of new stores, which suit the largest cubes."""
     if batch < 1:
         raise ExtractError(f"batch ({batch}) must be at least 1")
     if shard_rows is None:
-        shard_rows = default_shard_rows(spec)
+        shard_rows = min(default_shard_rows(spec) for spec in specs)
         # A batch never crosses a shard, so a shard of whole batches computes no padding.
         shard_rows -= shard_rows % min(batch, shard_rows)
+    return {
+        "shard_rows": shard_rows,
+        "compress": compress,
+        "batch": min(batch, max(shard_rows, 1)),
+        "threads": threads or torch.get_num_threads(),
+    }
+
+
+def _header(videos: VideoSet, spec: FeatureSpec, about: dict[str, Any], layout: dict[str, Any]) -> StoreHeader:
     return StoreHeader(
         spec=spec,
         dataset=videos.name,
         split_scheme=videos.split_scheme,
         flip_keeps_class=videos.flip_keeps_class,
-        shard_rows=shard_rows,
-        compress=compress,
-        batch=min(batch, max(shard_rows, 1)),
-        threads=threads or torch.get_num_threads(),
         coverage=videos.coverage,
         provenance=about,
+        **layout,
     )
 
 
@@ -112,35 +132,48 @@ def _rows_to_do(store: Store, states: Sequence[int], *, limit: int | None, retry
 
 
 def _extract_rows(
-    store: Store,
-    rows: Sequence[int],
+    stores: Sequence[Store],
+    rows: Sequence[Sequence[int]],
     videos: VideoSet,
-    backbone: Backbone,
+    backbones: Sequence[Backbone],
     target: torch.device,
     workers: int,
     timer: Timer,
     *,
     progress: bool,
 ) -> None:
-    """Extract `rows` shard by shard. Decoders work ahead, across shards; everything else happens in this thread."""
-    spec, batch = store.spec, store.header.batch
-    rule, frames, sampling = backbone.pixels, backbone.frames, spec.sampling
+    """Extract each store's `rows` shard by shard. Decoders work ahead, across shards; everything else happens in this
+    thread. Only the layers of stores that lack rows are computed."""
+    busy = [number for number, todo in enumerate(rows) if todo]
+    spec, header, network = stores[0].spec, stores[0].header, backbones[0]
+    every = sorted(set().union(*rows))
 
     def load(row: int) -> Clip:
         path, key = videos.root / videos.index.paths[row], videos.index.keys[row]
-        return decode_clip(path, frames=frames, rule=rule, sampling=sampling, key=key)
+        return decode_clip(path, frames=network.frames, rule=network.pixels, sampling=spec.sampling, key=key)
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(store.header.threads)
+    torch.set_num_threads(header.threads)
     try:
-        forward = Forward(backbone, views=spec.views, precision=spec.precision, device=target)
-        clips = decode_in_order(rows, load, workers=workers, in_flight=batch + 2 * workers)
-        with closing(clips), _Meter(len(rows), shown=progress) as meter:
-            for shard, of_shard in _by_shard(rows, store.header.shard_rows).items():
-                work = ShardWork(store, shard, of_shard)
-                work.extract(clips, forward, timer=timer, tell=meter.tell)
+        chosen = [backbones[number] for number in busy]
+        forward = Forward(chosen, views=spec.views, precision=spec.precision, device=target)
+        clips = decode_in_order(every, load, workers=workers, in_flight=header.batch + 2 * workers)
+        with closing(clips), _Meter(len(every), shown=progress) as meter:
+            for shard, of_shard in _by_shard(every, header.shard_rows).items():
+                works = [ShardWork(stores[n], shard, sorted(set(of_shard) & set(rows[n]))) for n in busy]
+                extract_rows(
+                    works,
+                    of_shard,
+                    start=shard * header.shard_rows,
+                    batch=header.batch,
+                    clips=clips,
+                    forward=forward,
+                    timer=timer,
+                    tell=meter.tell,
+                )
                 with timer.measure("write"):
-                    work.write(device=device_name(target))
+                    for work in works:
+                        work.write(device=device_name(target))
     finally:
         torch.set_num_threads(threads)
 

@@ -1,7 +1,7 @@
-"""One shard: its clips in batches through the backbone, its cubes packed and written."""
+"""One shard: its clips in batches through the network, its cubes packed and written, for one store or several."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -12,6 +12,7 @@ from ..cache.index import DONE, FAILED, MISSING
 from ..cache.packing import pack_float16
 from ..cache.store import Store
 from .backbones.base import Backbone
+from .backbones.inference import prepare
 from .decode_ahead import Decoded
 from .views import apply_view
 
@@ -33,50 +34,63 @@ class Timer:
 
 
 class Forward:
-    """The backbone as extraction uses it: uint8 clips in, float32 cubes of every view out."""
+    """Backbones of one network as extraction uses them: uint8 clips in, float32 cubes of every view out."""
 
-    def __init__(self, backbone: Backbone, *, views: Sequence[str], precision: str, device: torch.device) -> None:
-        self._run = backbone.prepare_for_inference(precision, device)
+    def __init__(
+        self, backbones: Sequence[Backbone], *, views: Sequence[str], precision: str, device: torch.device
+    ) -> None:
+        self._run = prepare(backbones, precision=precision, device=device)
         self._views = views
-        self.clip_shape = (backbone.frames, backbone.size, backbone.size, 3)
+        self.clip_shape = (backbones[0].frames, backbones[0].size, backbones[0].size, 3)
 
-    def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Clips [b, frames, size, size, 3] -> cubes [b, views, c, t, h, w]. Every view has batches of its own."""
-        cubes = [self._run(torch.from_numpy(np.ascontiguousarray(apply_view(v, clips)))) for v in self._views]
-        return torch.stack(cubes, dim=1).numpy()  # [b, views, c, t, h, w]
+    def __call__(self, clips: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """Clips [b, frames, size, size, 3] -> cubes [b, views, c, t, h, w] of each backbone. Every view has batches
+        of its own."""
+        by_view = [self._run(torch.from_numpy(np.ascontiguousarray(apply_view(v, clips)))) for v in self._views]
+        return [torch.stack(cubes, dim=1).numpy() for cubes in zip(*by_view, strict=True)]  # [b, views, c, t, h, w]
 
 
 class ShardWork:
-    """The rows of one shard that are to be done, beside those that are done already and keep their bits."""
+    """The rows of one shard of one store that are to be done, beside those that are done and keep their bits."""
 
     def __init__(self, store: Store, shard: int, rows: Sequence[int]) -> None:
-        self._store, self._shard, self._todo = store, shard, rows
-        self._range = store.shard_range(shard)
+        self._store, self._shard, self._todo = store, shard, frozenset(rows)
+        self._start = store.shard_range(shard).start
+        size = len(store.shard_range(shard))
         record = store.record(shard)
         if record is None:
-            self._cubes = np.zeros((len(self._range), *store.spec.row_shape), np.float16)  # [r, views, c, t, h, w]
-            self._states = [MISSING] * len(self._range)
+            self._cubes = np.zeros((size, *store.spec.row_shape), np.float16)  # [r, views, c, t, h, w]
+            self._states = [MISSING] * size
             self._reasons: dict[int, str] = {}
             self._notes: dict[int, str] = {}
         else:
             self._cubes = store.read_shard(shard)  # [r, views, c, t, h, w]
             self._states = list(record.states)
-            self._reasons = {row: why for row, why in record.reasons.items() if row not in rows}
-            self._notes = {row: note for row, note in record.notes.items() if row not in rows}
+            self._reasons = {row: why for row, why in record.reasons.items() if row not in self._todo}
+            self._notes = {row: note for row, note in record.notes.items() if row not in self._todo}
 
-    def extract(
-        self, clips: Iterator[Decoded], forward: Forward, *, timer: Timer, tell: Callable[[bool], None]
-    ) -> None:
-        """Take this shard's clips, in order, and fill in its cubes; `tell(failed)` is called once a row.
+    def put(self, rows: Sequence[int], cubes: NDArray[np.float32], notes: Mapping[int, str]) -> list[int]:
+        """Keep the cubes [k, views, c, t, h, w] of `rows`, with a note on the video where there is one, for the rows
+        that are to be done. Gives those that failed, because float16 cannot hold them."""
+        wanted = [number for number, row in enumerate(rows) if row in self._todo]
+        packed, problems = pack_float16(cubes[wanted])
+        failed = []
+        for number, cube, problem in zip(wanted, packed, problems, strict=True):
+            row = rows[number]
+            self._cubes[row - self._start], self._states[row - self._start] = cube, DONE
+            if row in notes:
+                self._notes[row] = notes[row]
+            if problem is not None:
+                self.fail(row, problem)
+                failed.append(row)
+        return failed
 
-        Slots are fixed: a row's place in its batch is its place in the shard, the others are fed zeros, and the
-        last batch is padded to the full size. So a row's bits do not depend on which rows are done with it.
-        """
-        batch = self._store.header.batch
-        for first in range(0, len(self._range), batch):
-            rows = [row for row in self._todo if first <= row - self._range.start < first + batch]
-            if rows:
-                self._one_batch(rows, self._range.start + first, clips, forward, timer, tell)
+    def fail(self, row: int, reason: str) -> None:
+        """A failed row with its reason, if it is to be done."""
+        if row in self._todo:
+            slot = row - self._start
+            self._cubes[slot], self._states[slot], self._reasons[row] = 0, FAILED, reason
+            self._notes.pop(row, None)
 
     def write(self, *, device: str) -> None:
         """Commit the shard."""
@@ -84,42 +98,47 @@ class ShardWork:
             self._shard, self._cubes, states=self._states, reasons=self._reasons, notes=self._notes, device=device
         )
 
-    def _one_batch(
-        self,
-        rows: Sequence[int],
-        first: int,
-        clips: Iterator[Decoded],
-        forward: Forward,
-        timer: Timer,
-        tell: Callable[[bool], None],
-    ) -> None:
-        pixels = np.zeros((self._store.header.batch, *forward.clip_shape), np.uint8)  # [b, frames, size, size, 3]
-        usable = []
-        for row in rows:
+
+def extract_rows(
+    works: Sequence[ShardWork],
+    rows: Sequence[int],
+    *,
+    start: int,
+    batch: int,
+    clips: Iterator[Decoded],
+    forward: Forward,
+    timer: Timer,
+    tell: Callable[[bool], None],
+) -> None:
+    """Take the clips of `rows`, which are of one shard and in order, and fill in the cubes of its stores.
+
+    works: one for each backbone of `forward`; start: the shard's first row; tell(failed) is called once a row.
+
+    Slots are fixed: a row's place in its batch is its place in the shard, the others are fed zeros, and the last
+    batch is padded to the full size. So a row's bits do not depend on which rows are done with it.
+    """
+    for first in sorted({row - (row - start) % batch for row in rows}):
+        pixels = np.zeros((batch, *forward.clip_shape), np.uint8)  # [b, frames, size, size, 3]
+        usable: list[int] = []
+        notes: dict[int, str] = {}
+        for row in (row for row in rows if first <= row < first + batch):
             with timer.measure("wait"):
                 decoded = next(clips)
             timer.seconds["decode"] += decoded.seconds
             if decoded.clip is None:
-                self._fail(row, decoded.reason)
+                for work in works:
+                    work.fail(row, decoded.reason)
                 tell(True)
-            else:
-                pixels[row - first] = decoded.clip.pixels
-                if decoded.clip.note:
-                    self._notes[row] = decoded.clip.note
-                usable.append(row)
+                continue
+            pixels[row - first] = decoded.clip.pixels
+            if decoded.clip.note:
+                notes[row] = decoded.clip.note
+            usable.append(row)
         if not usable:
-            return
+            continue
         with timer.measure("forward"):
-            cubes = forward(pixels)[[row - first for row in usable]]  # [usable, views, c, t, h, w]
-        packed, problems = pack_float16(cubes)
-        for row, cube, problem in zip(usable, packed, problems, strict=True):
-            slot = row - self._range.start
-            self._cubes[slot], self._states[slot] = cube, DONE
-            if problem is not None:
-                self._fail(row, problem)
-            tell(problem is not None)
-
-    def _fail(self, row: int, reason: str) -> None:
-        slot = row - self._range.start
-        self._cubes[slot], self._states[slot], self._reasons[row] = 0, FAILED, reason
-        self._notes.pop(row, None)
+            cubes = forward(pixels)  # of [b, views, c, t, h, w]
+        slots = [row - first for row in usable]
+        failed = {row for work, of in zip(works, cubes, strict=True) for row in work.put(usable, of[slots], notes)}
+        for row in usable:
+            tell(row in failed)

@@ -9,8 +9,10 @@ import pytest
 
 SPEC: dict[str, Any] = {
     "backbone": "r3d-tiny",
+    "revision": "",
     "weights": "ab" * 32,
     "layer": "layer4",
+    "time": "keep",
     "frames": 16,
     "sampling": "even",
     "resize": "squash",

@@ -184,7 +184,7 @@ def test_importing_a_cli_imports_nothing_heavy(package):
     program = (
         f"import sys, mastaf.{package}.cli as cli, mastaf.{package}\n"
         "assert callable(cli.main)\n"
-        "print(*sorted({'torch', 'zarr', 'h5py', 'joblib', 'safetensors'} & set(sys.modules)))"
+        "print(*sorted({'torch', 'transformers', 'zarr', 'h5py', 'joblib', 'safetensors'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -6,5 +6,8 @@
 
 BACKBONES = {
     "r3d": "mastaf.extract.backbones.r3d:load",
+    "tsn": "mastaf.extract.backbones.tsn:load",
+    "vivit": "mastaf.extract.backbones.vivit:load",
+    "hf:MODEL_ID": "mastaf.extract.backbones.huggingface:load",
     "r3d-tiny": "mastaf.extract.backbones.r3d_tiny:load",
 }

@@ -1,29 +1,57 @@
 """The contract of a backbone: clips in, feature cubes out, in ordered named stages."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from ...cache.console import unknown_name
+from ...cache.spec import TIMES
 from ..errors import ExtractError
 from ..pixels import PixelRule
 
+Shape = tuple[int, int, int, int]
+
 
 class StagedNet(nn.Module):
-    """A network cut into ordered named stages; running them in a row is its forward pass."""
+    """A network cut into ordered named stages, each of which gives a cube.
+
+    A network that is a chain of modules defines `stages` alone. One that is not (tokens with a class token, say)
+    also overrides `outputs`.
+    """
 
     def stages(self) -> dict[str, nn.Module]:
         """Name -> stage, in the order in which they run. The modules are the network's own, so that a stage's
         parameters can be frozen; the dictionary is made anew at each call, so that a deep copy has its own."""
         raise NotImplementedError
 
+    def outputs(self, x: Tensor, layers: Sequence[str], *, after: str | None = None) -> dict[str, Tensor]:
+        """The cubes [b, c, t, h, w] of the named stages, in one pass that ends at the last of them.
+
+        x: normalised clips [b, 3, t, h, w], or with `after` the cube of that stage, from which the pass goes on.
+        """
+        found: dict[str, Tensor] = {after: x} if after is not None and after in layers else {}
+        names = list(self.stages())
+        first = 0 if after is None else names.index(after) + 1
+        last = max(names.index(layer) for layer in layers)
+        for name, stage in list(self.stages().items())[first : last + 1]:
+            x = stage(x)
+            if name in layers:
+                found[name] = x
+        return found
+
+    def cube_shape(self, layer: str, frames: int, size: int) -> Shape:
+        """(c, t, h, w) of a stage's cube for clips of frames x size x size; here by running one black clip."""
+        with torch.no_grad():
+            c, t, h, w = self.outputs(torch.zeros(1, 3, frames, size, size), (layer,))[layer].shape[1:]
+        return c, t, h, w
+
     def forward(self, x: Tensor) -> Tensor:
         """Normalised clips [b, 3, t, h, w] -> cubes [b, c, t, h, w] of the last stage."""
-        for stage in self.stages().values():
-            x = stage(x)
-        return x
+        last = list(self.stages())[-1]
+        return self.outputs(x, (last,))[last]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,21 +61,28 @@ class Backbone:
     name: in the table of backbones; frames: frames of a clip; pixels: the pixel rule, with the normalisation;
     layer: the stage whose output is the cube; cube_shape: (c, t, h, w); weights_sha256: digest of the tensors as
     loaded (see `weights.digest`); weights_source: where they came from, in words; facts: what the weights saw and
-    their licence (plain JSON values); module: the plain float32 network, trainable, freezable by stage.
+    their licence (plain JSON values); module: the plain float32 network, trainable, freezable by stage; time: `keep`,
+    or `mean` for cubes averaged over time, [c, 1, h, w]; revision: of the hub's repository, '' elsewhere.
     """
 
     name: str
     frames: int
     pixels: PixelRule
     layer: str
-    cube_shape: tuple[int, int, int, int]
+    cube_shape: Shape
     weights_sha256: str
     weights_source: str
     module: StagedNet
     facts: dict[str, Any] = field(default_factory=dict)
+    time: str = "keep"
+    revision: str = ""
 
     def __post_init__(self) -> None:
-        self._position(self.layer)
+        self._check(self.layer)
+        if self.time not in TIMES:
+            raise ExtractError(unknown_name("time", self.time, TIMES))
+        if self.time == "mean" and self.cube_shape[1] != 1:
+            raise ExtractError(f"cube_shape {self.cube_shape} must have one step of time with time='mean'")
 
     @property
     def size(self) -> int:
@@ -58,6 +93,13 @@ class Backbone:
     def layers(self) -> tuple[str, ...]:
         """Names of all stages, first to last."""
         return tuple(self.module.stages())
+
+    def at(self, layer: str, *, time: str | None = None) -> Self:
+        """The same network and weights with the cubes of another stage, or another treatment of time."""
+        self._check(layer)
+        time = time or self.time
+        c, t, h, w = self.module.cube_shape(layer, self.frames, self.size)
+        return replace(self, layer=layer, time=time, cube_shape=(c, 1 if time == "mean" else t, h, w))
 
     def normalise(self, clips: Tensor) -> Tensor:
         """uint8 RGB [b, frames, size, size, 3] -> float32 [b, 3, t, h, w], channels last in memory."""
@@ -74,15 +116,28 @@ class Backbone:
 
     def front(self, clips: Tensor, layer: str) -> Tensor:
         """uint8 clips [b, frames, size, size, 3] -> float32 output [b, c, t, h, w] of stage `layer`."""
-        return self._run(self.normalise(clips), 0, self._position(layer) + 1)
+        self._check(layer)
+        return self.module.outputs(self.normalise(clips), (layer,))[layer]
 
     def tail(self, x: Tensor, layer: str) -> Tensor:
-        """Output of stage `layer` [b, c, t, h, w] -> float32 cubes [b, c, t, h, w]."""
-        return self._run(x, self._position(layer) + 1, self._position(self.layer) + 1)
+        """Output of stage `layer` [b, c, t, h, w] -> float32 cubes [b, *cube_shape].
+
+        ExtractError where a stage's cube is not all that the next one needs (it lacks a network's class token).
+        """
+        self._check(layer)
+        if self.layers.index(layer) > self.layers.index(self.layer):
+            raise ExtractError(f"layer ('{layer}') comes after '{self.layer}', whose cubes are asked for")
+        if layer != self.layer:
+            x = self.module.outputs(x, (self.layer,), after=layer)[self.layer]
+        return self.pool(x)
+
+    def pool(self, x: Tensor) -> Tensor:
+        """Output of the cube's stage [b, c, t, h, w] -> cubes [b, *cube_shape]: as it is, or the mean over time."""
+        return x.mean(dim=2, keepdim=True) if self.time == "mean" else x
 
     def forward(self, clips: Tensor) -> Tensor:
         """uint8 clips [b, frames, size, size, 3] -> float32 cubes [b, c, t, h, w] = [b, *cube_shape]."""
-        return self.front(clips, self.layer)
+        return self.pool(self.front(clips, self.layer))
 
     def prepare_for_inference(
         self, precision: str = "fp32", device: torch.device | str = "cpu"
@@ -90,18 +145,13 @@ class Backbone:
         """A fast function, uint8 clips [b, frames, size, size, 3] -> float32 cubes [b, *cube_shape] on the CPU.
 
         It owns a folded copy of the network at `precision` (`fp32`, `bf16`, `fp16`); this backbone stays as it is.
+        For several layers in one pass see `inference.prepare`.
         """
         from .inference import prepare
 
-        return prepare(self, precision=precision, device=device)
+        run = prepare([self], precision=precision, device=device)
+        return lambda clips: run(clips)[0]
 
-    def _position(self, layer: str) -> int:
-        names = self.layers
-        if layer not in names:
-            raise ExtractError(f"layer ('{layer}') of backbone '{self.name}' must be one of {', '.join(names)}")
-        return names.index(layer)
-
-    def _run(self, x: Tensor, first: int, end: int) -> Tensor:
-        for stage in list(self.module.stages().values())[first:end]:
-            x = stage(x)
-        return x
+    def _check(self, layer: str) -> None:
+        if layer not in self.layers:
+            raise ExtractError(f"layer ('{layer}') of backbone '{self.name}' must be one of {', '.join(self.layers)}")

@@ -1,9 +1,9 @@
 """The fast form of a backbone, for extraction alone: BatchNorm folded, channels last, at a chosen precision."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,14 @@ from ..errors import ExtractError
 if TYPE_CHECKING:
     from .base import Backbone
 
+Net = TypeVar("Net", bound=nn.Module)
 WORST_ERROR = 0.1  # of a cube's norm; bfloat16 is off by 0.01 here
+WORST_ROUNDING = 1e-3
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_precision(precision: str, device: torch.device | str, *, frames: int | None = None) -> str:
-    """`auto` -> `bf16` where the CPU has AMX or the GPU bfloat16 units, else `fp32`; other names are checked.
+    """`auto` -> `bf16` where the CPU or GPU has units for it, else `fp32`; other names are checked.
 
     Clips of one frame are `fp32`: oneDNN's bfloat16 convolutions over a single frame are wrong.
     """
@@ -31,57 +33,91 @@ def resolve_precision(precision: str, device: torch.device | str, *, frames: int
         return "fp32"
     if torch.device(device).type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if cpu_has_amx() else "fp32"
+    return "bf16" if cpu_has_bf16() else "fp32"
 
 
-def cpu_has_amx() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices in tiles. Without them, bfloat16 is slower than float32."""
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 numbers itself, by AMX or AVX512-BF16. Elsewhere they are slower than
+    float32."""
     try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text()
+        flags = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
         return False
+    return bool(flags & {"amx_bf16", "avx512_bf16"})
 
 
-def prepare(backbone: "Backbone", *, precision: str, device: torch.device | str) -> Callable[[Tensor], Tensor]:
-    """See `Backbone.prepare_for_inference`. ExtractError where the machine gets this precision wrong."""
-    precision = resolve_precision(precision, device, frames=backbone.frames)
-    run = _folded(backbone, PRECISIONS[precision], device)
-    if precision != "fp32":
-        _check_precision(backbone, run, precision, device)
-    return run
+def prepare(
+    backbones: Sequence["Backbone"], *, precision: str, device: torch.device | str
+) -> Callable[[Tensor], list[Tensor]]:
+    """A fast function, uint8 clips [b, frames, size, size, 3] -> float32 cubes [b, *cube_shape] of each backbone.
+
+    backbones: one, or several layers of one network (see `Backbone.at`), computed in one pass. ExtractError where
+    the machine gets this precision wrong, and where a backbone's cubes are not what it declares.
+    """
+    first = backbones[0]
+    if any(other.module is not first.module or other.pixels != first.pixels for other in backbones):
+        raise ExtractError("layers computed in one pass must be of one network; load it once and use Backbone.at")
+    precision = resolve_precision(precision, device, frames=first.frames)
+    clip = _noise(first)
+    exact = _fast(backbones, torch.float32, device, fold=False)(clip)
+    problem = ""
+    # A network whose convolutions and norms are registered in another order than they run is not folded.
+    for fold in (True, False):
+        run = _fast(backbones, PRECISIONS[precision], device, fold=fold)
+        problem = _problem(backbones, run(clip), exact, precision)
+        if not problem:
+            return run
+    raise ExtractError(problem)
 
 
-def _check_precision(
-    backbone: "Backbone", run: Callable[[Tensor], Tensor], precision: str, device: torch.device | str
-) -> None:
-    """Compare one random clip with fp32. oneDNN's bfloat16 convolutions over a single frame, for one, are wrong."""
-    frames, size = backbone.frames, backbone.size
-    draw = torch.Generator().manual_seed(0)
-    clip = torch.randint(0, 256, (1, frames, size, size, 3), dtype=torch.uint8, generator=draw)
-    exact, found = _folded(backbone, torch.float32, device)(clip), run(clip)  # [1, c, t, h, w]
-    error = float((found - exact).norm() / exact.norm().clamp_min(1e-6))
-    if not error <= WORST_ERROR:
-        raise ExtractError(
-            f"precision ({precision}) gives wrong cubes of {backbone.name} on this machine: "
-            f"{100 * error:.0f} % off fp32 on a random clip of {frames} frames; use --precision fp32"
-        )
+def _noise(backbone: "Backbone") -> Tensor:
+    """One random clip, uint8 [1, frames, size, size, 3]."""
+    shape = (1, backbone.frames, backbone.size, backbone.size, 3)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def _folded(backbone: "Backbone", dtype: torch.dtype, device: torch.device | str) -> Callable[[Tensor], Tensor]:
-    stages = copy.deepcopy(backbone.module).stages()
-    used = list(stages.values())[: list(stages).index(backbone.layer) + 1]
-    net = fold_batchnorm(nn.Sequential(*used).eval().requires_grad_(False))
-    net = channels_last(net.to(device=device, dtype=dtype))
+def _problem(backbones: Sequence["Backbone"], cubes: list[Tensor], exact: list[Tensor], precision: str) -> str:
+    """What is wrong with the cubes of a random clip, '' if nothing: their shapes must be those declared, the numbers
+    near those of the plain fp32 network. oneDNN's bfloat16 convolutions over a single frame, for one, are wrong."""
+    for backbone, found, wanted in zip(backbones, cubes, exact, strict=True):
+        shape = tuple(found.shape[1:])
+        if shape != backbone.cube_shape:
+            return (
+                f"backbone '{backbone.name}' must give the cubes that it declares at {backbone.layer}: "
+                f"{_words(backbone.cube_shape)}, but gave {_words(shape)}; mend its cube_shape"
+            )
+        if not torch.isfinite(wanted).all():
+            return f"backbone '{backbone.name}' must give finite cubes, but gave NaN or Inf; its weights are unusable"
+        error = float((found - wanted).norm() / wanted.norm().clamp_min(1e-6))
+        if not error <= (WORST_ERROR if precision != "fp32" else WORST_ROUNDING):  # NaN arrives here too
+            return (
+                f"precision ({precision}) gives wrong cubes of {backbone.name} on this machine: {100 * error:.0f} % "
+                f"off plain fp32 on a random clip of {backbone.frames} frames; use --precision fp32"
+            )
+    return ""
+
+
+def _words(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _fast(
+    backbones: Sequence["Backbone"], dtype: torch.dtype, device: torch.device | str, *, fold: bool
+) -> Callable[[Tensor], list[Tensor]]:
+    first, layers = backbones[0], [backbone.layer for backbone in backbones]
+    net = copy.deepcopy(first.module).eval().requires_grad_(False)
+    net = channels_last((fold_batchnorm(net) if fold else net).to(device=device, dtype=dtype))
 
     @torch.inference_mode()
-    def run(clips: Tensor) -> Tensor:
-        x = backbone.normalise(clips.to(device, non_blocking=True)).to(dtype)  # [b, 3, t, h, w]
-        return net(x).float().contiguous().cpu()  # [b, c, t, h, w]
+    def run(clips: Tensor) -> list[Tensor]:
+        x = first.normalise(clips.to(device, non_blocking=True)).to(dtype)  # [b, 3, t, h, w]
+        found = net.outputs(x, layers)
+        return [b.pool(found[b.layer].float()).contiguous().cpu() for b in backbones]  # of [b, c, t, h, w]
 
     return run
 
 
-def channels_last(net: nn.Module) -> nn.Module:
+def channels_last(net: Net) -> Net:
     """Lay the convolutions' weights out with channels last, in place: the layout that clips arrive in."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in net.parameters():
@@ -90,7 +126,7 @@ def channels_last(net: nn.Module) -> nn.Module:
     return net
 
 
-def fold_batchnorm(net: nn.Module) -> nn.Module:
+def fold_batchnorm(net: Net) -> Net:
     """Fold each BatchNorm into the convolution registered right before it, in place; `net` must be in eval mode."""
     previous: tuple[str, nn.Module] = ("", net)
     for name, child in list(net.named_children()):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .base import StagedNet
+from .base import Shape, StagedNet
 
 Triple = tuple[int, int, int]
 
@@ -29,7 +29,7 @@ class ResNet3DPlan:
     stem_stride: Triple
     stem_pool: bool
 
-    def cube_shape(self, frames: int, size: int, layer: str) -> tuple[int, int, int, int]:
+    def cube_shape(self, frames: int, size: int, layer: str) -> Shape:
         """(c, t, h, w) of a stage's output for clips of frames x size x size, by arithmetic alone."""
         # Every kernel k is odd and padded by (k - 1) / 2, so only its stride s counts: n -> ceil(n / s).
         t, h = (-(-n // s) for n, s in zip((frames, size), self.stem_stride[:2], strict=True))
@@ -99,6 +99,7 @@ class ResNet3D(StagedNet):
 
     def __init__(self, plan: ResNet3DPlan) -> None:
         super().__init__()
+        self.plan = plan
         kernel, c = plan.stem_kernel, plan.stem_width
         padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
         self.conv1 = nn.Conv3d(3, c, kernel, plan.stem_stride, padding, bias=False)
@@ -118,6 +119,10 @@ class ResNet3D(StagedNet):
         stem = nn.Sequential(self.conv1, self.bn1, self.relu, self.maxpool)
         layers = {f"layer{n}": self.get_submodule(f"layer{n}") for n in range(1, self.n_layers + 1)}
         return {"stem": stem, **layers}
+
+    def cube_shape(self, layer: str, frames: int, size: int) -> Shape:
+        """By arithmetic alone."""
+        return self.plan.cube_shape(frames, size, layer)
 
 
 def random_state(net: nn.Module, seed: int) -> dict[str, Tensor]:

@@ -77,7 +77,7 @@ def test_what_is_no_record(value):
         ({"batch": 0}, "batch"),
         ({"threads": "2"}, "threads"),
         ({"flip_keeps_class": 1}, "flip_keeps_class"),
-        ({"schema": 2}, r"schema \(2\) must be 1.*another version"),
+        ({"schema": 3}, r"schema \(3\) must be 2.*another version"),
         ({"coverage": ({"split": "train"},)}, "coverage"),
         ({"coverage": ({"split": "../x", "class": "a", "found": 1, "expected": 1},)}, "coverage"),
         ({"coverage": ({"split": "train", "class": "a", "found": "1", "expected": 1},)}, "coverage"),
@@ -109,7 +109,7 @@ def test_provenance_must_be_json(make, value):
 
 
 def test_a_header_of_another_schema_is_named_before_its_fields():
-    with pytest.raises(CacheError, match=r"schema \(9\) must be 1"):
+    with pytest.raises(CacheError, match=r"schema \(9\) must be 2"):
         StoreHeader.from_json({"schema": 9, "whatever": 1})
 
 

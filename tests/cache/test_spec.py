@@ -11,8 +11,10 @@ from mastaf.cache.spec import FeatureSpec
 
 OTHER = {
     "backbone": "r3d",
+    "revision": "ef" * 20,
     "weights": "cd" * 32,
     "layer": "layer3",
+    "time": "mean",
     "frames": 8,
     "sampling": "middle",
     "resize": "short",

@@ -172,7 +172,7 @@ def test_a_header_of_another_version_is_named(tmp_path, make):
     store, _ = make.full(tmp_path / "s.zarr")
     main = store.path / "zarr.json"
     document = json.loads(main.read_text())
-    document["attributes"]["mastaf"]["schema"] = 2
+    document["attributes"]["mastaf"]["schema"] = 3
     main.write_text(json.dumps(document))
-    with pytest.raises(CacheError, match=r"schema \(2\) must be 1: it was made by another version"):
+    with pytest.raises(CacheError, match=r"schema \(3\) must be 2: it was made by another version"):
         open_store(store.path)

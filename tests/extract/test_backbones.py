@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mastaf.extract.backbones import BACKBONES
 from mastaf.extract.backbones.base import Backbone
-from mastaf.extract.backbones.inference import cpu_has_amx, resolve_precision
+from mastaf.extract.backbones.inference import cpu_has_bf16, resolve_precision
 from mastaf.extract.backbones.registry import load_backbone
 from mastaf.extract.errors import ExtractError
 
@@ -158,7 +158,7 @@ def test_wrong_clips_are_refused_with_the_shape_that_is_meant(backbone):
 
 
 def test_precision_names():
-    assert resolve_precision("auto", "cpu") == ("bf16" if cpu_has_amx() else "fp32")
+    assert resolve_precision("auto", "cpu") == ("bf16" if cpu_has_bf16() else "fp32")
     assert [resolve_precision(name, "cpu") for name in ("fp32", "bf16", "fp16")] == ["fp32", "bf16", "fp16"]
     with pytest.raises(ExtractError, match="precision"):
         resolve_precision("fp8", "cpu")

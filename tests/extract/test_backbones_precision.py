@@ -42,7 +42,7 @@ def test_what_is_prepared_is_right_or_refused(frames) -> None:
 
 
 def test_bfloat16_is_not_chosen_for_a_single_frame(monkeypatch) -> None:
-    monkeypatch.setattr(inference, "cpu_has_amx", lambda: True)
+    monkeypatch.setattr(inference, "cpu_has_bf16", lambda: True)
     how = {"views": ("plain",), "sampling": "even", "precision": "auto", "device": CPU}
     assert make_spec(load_backbone("r3d-tiny", weights="random", frames=1), **how).precision == "fp32"
     assert make_spec(load_backbone("r3d-tiny", weights="random", frames=2), **how).precision == "bf16"

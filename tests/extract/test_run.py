@@ -11,14 +11,16 @@ from mastaf.cache.errors import CacheError, SpecMismatchError, StoppedError
 from mastaf.cache.index import DONE, FAILED, MISSING, VideoIndex
 from mastaf.cache.store import open_store, writer_lock
 from mastaf.extract import run as run_module
+from mastaf.extract import shard_work
 from mastaf.extract.backbones.base import Backbone, StagedNet
 from mastaf.extract.decode import Clip
 from mastaf.extract.errors import ExtractError, VideoError
 from mastaf.extract.pixels import pixel_rule
-from mastaf.extract.run import extract
+from mastaf.extract.run import extract, extract_layers
 from mastaf.extract.videos import VideoSet
 
 FRAMES, SIZE = 4, 8
+PASS = {"precision": "fp32", "device": "cpu", "progress": False, "shard_rows": 6, "batch": 4}
 
 
 class TinyNet(StagedNet):
@@ -100,8 +102,9 @@ def go(tmp_path, decoder):
     """extract() with what the tests share; a keyword may be given again."""
 
     def run(out="s.zarr", videos=None, backbone=None, **keywords):
-        keywords = {"precision": "fp32", "device": "cpu", "progress": False, "shard_rows": 6, "batch": 4} | keywords
-        return extract(videos or make_videos(tmp_path), backbone or make_backbone(), out=tmp_path / out, **keywords)
+        return extract(
+            videos or make_videos(tmp_path), backbone or make_backbone(), out=tmp_path / out, **(PASS | keywords)
+        )
 
     return run
 
@@ -230,12 +233,91 @@ def test_retrying_failed_videos_does_those_alone(tmp_path, go, decoder):
     assert store.reasons() == {}
 
 
-@pytest.mark.parametrize(("gain", "reason"), [(1e9, "does not fit float16"), (float("nan"), "NaN")])
-def test_a_value_that_does_not_fit_is_a_failed_row(tmp_path, go, gain, reason):
-    summary = go(backbone=make_backbone(gain=gain))
+def test_a_value_that_does_not_fit_is_a_failed_row(tmp_path, go):
+    summary = go(backbone=make_backbone(gain=1e9))
     assert summary.failed == 23
-    assert all(reason in failure["reason"] for failure in summary.failures)
+    assert all("does not fit float16" in failure["reason"] for failure in summary.failures)
     assert not all_cubes(open_store(tmp_path / "s.zarr")).any()
+
+
+class Contrast(torch.nn.Module):
+    """Divides a clip by its standard deviation, so that a clip of one colour becomes NaN."""
+
+    def forward(self, x):
+        middle = x - x.mean(dim=(1, 2, 3, 4), keepdim=True)
+        return middle / middle.square().mean(dim=(1, 2, 3, 4), keepdim=True).sqrt()
+
+
+def test_a_cube_of_nan_is_a_failed_row(tmp_path, go, monkeypatch):
+    def decode(path, *, frames, rule, sampling, key):
+        grey = np.full((FRAMES, SIZE, SIZE, 3), 127, np.uint8)
+        return Clip(grey if key == "train/1/1.mp4" else clip_of(key), "")
+
+    backbone = make_backbone()
+    backbone.module.conv = torch.nn.Sequential(Contrast(), backbone.module.conv)
+    monkeypatch.setattr(run_module, "decode_clip", decode)
+    summary = go(backbone=backbone)
+    (failure,) = summary.failures
+    assert failure["key"] == "train/1/1.mp4"
+    assert "NaN" in failure["reason"]
+
+
+def test_weights_that_give_nothing_but_nan_are_refused_at_once(tmp_path, go, decoder):
+    with pytest.raises(ExtractError, match=r"must give finite cubes.*weights are unusable"):
+        go(backbone=make_backbone(gain=float("nan")))
+    assert decoder.calls == []
+
+
+def test_cubes_of_another_shape_than_declared_are_refused_at_once(go, decoder):
+    with pytest.raises(ExtractError, match="declares at pool: 3 x 2 x 2 x 1, but gave 3 x 2 x 2 x 2"):
+        go(backbone=replace(make_backbone(), cube_shape=(3, 2, 2, 1)))
+    assert decoder.calls == []
+
+
+def layers_of(backbone):
+    return [backbone.at("conv"), backbone, backbone.at("conv", time="mean")]
+
+
+def test_layers_in_one_pass_are_those_of_single_passes(tmp_path, go, decoder):
+    """One decoding and one pass; every store is what a run of its own would write, bit for bit."""
+    videos, backbones = make_videos(tmp_path), layers_of(make_backbone())
+    decoder.broken[videos.index.keys[10]] = "cannot be read"
+    outs = [tmp_path / f"{name}.zarr" for name in ("conv", "pool", "mean")]
+    summaries = extract_layers(videos, backbones, outs=outs, **PASS)
+    assert len(decoder.calls) == 23
+    assert [summary.failed for summary in summaries] == [1, 1, 1]
+    for backbone, out in zip(backbones, outs, strict=True):
+        go(out=f"alone_{out.name}", backbone=backbone)
+        store, alone = open_store(out), open_store(tmp_path / f"alone_{out.name}")
+        assert store.spec == alone.spec
+        assert store.spec.cube_shape == backbone.cube_shape
+        assert (all_cubes(store) == all_cubes(alone)).all()
+        assert store.reasons() == alone.reasons()
+    conv, mean = (all_cubes(open_store(out)).astype(np.float32) for out in (outs[0], outs[2]))
+    np.testing.assert_allclose(mean, conv.mean(axis=3, keepdims=True), atol=6e-3)  # [n, views, c, t, h, w]
+
+
+def test_a_pass_finishes_what_each_store_lacks(tmp_path, go, decoder):
+    """One store is finished, one is begun, one is new: the pass decodes what any of them lacks, and redoes nothing."""
+    videos, backbones = make_videos(tmp_path), layers_of(make_backbone())
+    go(out="conv.zarr", backbone=backbones[0])
+    go(out="pool.zarr", backbone=backbones[1], limit=5)
+    written = files_of(tmp_path / "conv.zarr")
+    decoder.calls.clear()
+    outs = [tmp_path / f"{name}.zarr" for name in ("conv", "pool", "mean")]
+    summaries = extract_layers(videos, backbones, outs=outs, **PASS)
+    assert [(s.done, s.skipped, s.missing) for s in summaries] == [(0, 23, 0), (18, 5, 0), (23, 0, 0)]
+    assert files_of(tmp_path / "conv.zarr") == written
+    go(out="alone.zarr", backbone=backbones[1])
+    assert (all_cubes(open_store(outs[1])) == all_cubes(open_store(tmp_path / "alone.zarr"))).all()
+
+
+def test_stores_of_other_batches_are_not_filled_in_one_pass(tmp_path, go):
+    backbones = layers_of(make_backbone())[:2]
+    go(out="conv.zarr", backbone=backbones[0], batch=2)
+    outs = [tmp_path / "conv.zarr", tmp_path / "pool.zarr"]
+    with pytest.raises(ExtractError, match=r"batch of .*conv.zarr \(2\) and .*pool.zarr \(4\) must be equal"):
+        extract_layers(make_videos(tmp_path), backbones, outs=outs, **PASS)
 
 
 def test_one_overflow_spares_the_other_rows_of_its_batch(tmp_path, go, monkeypatch):
@@ -313,14 +395,14 @@ def test_a_store_of_other_videos_is_refused(tmp_path, go):
 def test_a_store_keeps_its_batch_threads_and_shards(tmp_path, go, decoder, monkeypatch):
     seen = []
 
-    def prepared(self, precision, device):
+    def prepared(backbones, *, precision, device):
         def run(clips):
             seen.append((len(clips), torch.get_num_threads()))
-            return self.forward(clips).detach()
+            return [backbone.forward(clips).detach() for backbone in backbones]
 
         return run
 
-    monkeypatch.setattr(Backbone, "prepare_for_inference", prepared)
+    monkeypatch.setattr(shard_work, "prepare", prepared)
     before = torch.get_num_threads()
     go(limit=3, threads=3)
     go(batch=1, shard_rows=2, threads=1, compress="zstd")

@@ -17,8 +17,10 @@ from mastaf.cache.verify import verify_store
 N, SHARD_ROWS = 10, 4
 SPEC = FeatureSpec(
     backbone="r3d-tiny",
+    revision="",
     weights="ab" * 32,
     layer="layer4",
+    time="keep",
     frames=16,
     sampling="even",
     resize="squash",

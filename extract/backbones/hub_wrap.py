@@ -1,0 +1,102 @@
+"""A configuration of the transformers library and weights for it become a `Backbone`."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ExtractError
+from ..naming import some
+from ..pixels import PixelRule
+from .base import Backbone
+from .hub_build import build_net, usual_frames, usual_size
+from .hub_model import load_model, random_model
+from .hub_positions import check_frames, refit_config, refit_state
+from .weights import WeightsFile, digest, fit_state, read_weights
+
+# Names of a file's entries -> names of the model's.
+Translate = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+
+
+def own_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Entries as `mastaf finetune` writes them: those of the staged network, which holds the model as `model`."""
+    return {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+
+
+def wrap(
+    *,
+    name: str,
+    config: Any,
+    pixels: PixelRule,
+    frames: int,
+    weights: Path | None,
+    source: str,
+    facts: Callable[[WeightsFile | None], Mapping[str, Any]],
+    layer: str | None,
+    seed: int,
+    revision: str = "",
+    translate: Translate = own_names,
+    advice: str = "",
+) -> Backbone:
+    """weights: a folder in Hugging Face's format, a file, or None for random ones drawn from `seed`; source: where
+    they came from, in words; facts: what they saw, told from the file where it is one; translate: of a file's names.
+    """
+    check_frames(frames, config, usual_frames(config), name)
+    fitted = refit_config(config, frames=frames, size=pixels.size, name=name)
+    usual = usual_size(config)
+    if weights is None:
+        model, missing = random_model(fitted, seed, name), set()
+        known: Mapping[str, Any] = {"pretraining": [], "licence": "none"}
+    elif weights.is_dir():
+        model, missing = load_model(weights, config, name)
+        model = model if fitted is config else _refitted(model, config, fitted, name)
+        known = facts(None)
+    else:
+        file = read_weights(weights)
+        model, missing = _from_file(file, fitted, name, translate, advice), set()
+        known = facts(file)
+    net, state = build_net(model, fitted, frames=frames, size=pixels.size, usual=usual, name=name)
+    lacking = sorted(missing & set(state))
+    if lacking:
+        raise ExtractError(
+            f"weights ({source}) do not fit {name}: they lack {len(lacking)} entries, or hold them in other shapes "
+            f"({some(lacking, 3)}); the folder's config.json and weights are of different models{_then(advice)}"
+        )
+    broken = [key for key, tensor in state.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+    if broken:
+        raise ExtractError(f"weights ({source}) must be finite, but hold NaN or Inf: {some(broken, 3)}")
+    last = net.last_stage
+    backbone = Backbone(
+        name=name,
+        frames=frames,
+        pixels=pixels,
+        layer=last,
+        cube_shape=net.cube_shape(last, frames, pixels.size),
+        weights_sha256=digest(state),
+        weights_source=source,
+        facts=dict(known),
+        module=net.eval(),
+        revision=revision,
+    )
+    return backbone.at(layer or last)
+
+
+def _from_file(file: WeightsFile, config: Any, name: str, translate: Translate, advice: str) -> nn.Module:
+    model = random_model(config, 0, name)
+    given = WeightsFile(file.path, translate(file.tensors), file.provenance)
+    state = fit_state(given, model.state_dict(), backbone=name, remedy=_then(advice))
+    model.load_state_dict(state, assign=True)
+    return model
+
+
+def _refitted(model: nn.Module, config: Any, fitted: Any, name: str) -> nn.Module:
+    """The model for clips of another length or size, with the same weights."""
+    other = random_model(fitted, 0, name)
+    other.load_state_dict(refit_state(model.state_dict(), config, fitted), assign=True)
+    return other
+
+
+def _then(advice: str) -> str:
+    return f"; {advice}" if advice else ""

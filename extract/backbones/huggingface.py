@@ -1,0 +1,103 @@
+"""`hf:MODEL_ID`: any encoder of videos or images of the Hugging Face hub (VideoMAE, TimeSformer, V-JEPA 2, DINOv2,
+CLIP, SigLIP, ResNet, ConvNeXt, Swin, ...).
+
+An encoder of images runs on each frame. Its tokens or maps become cubes; class and register tokens are left out.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...cache.text import shown
+from ..errors import ExtractError
+from .base import Backbone
+from .hub_build import usual_frames, usual_size
+from .hub_files import ModelFolder, find_model, where_to_put
+from .hub_model import read_config
+from .hub_pixels import read_pixel_rule
+from .hub_wrap import wrap
+from .weights import WeightsFile, find_weights
+
+IMAGE_FRAMES = 8  # of a clip, for encoders of images
+
+
+def load(
+    *,
+    model_id: str,
+    weights: str | None,
+    frames: int | None,
+    size: int | None,
+    resize: str,
+    layer: str | None,
+    revision: str | None = None,
+    seed: int,
+) -> Backbone:
+    """The encoder `model_id`. weights: `hub`, a folder, a file (its configuration beside it, else on the hub),
+    `random` (the configuration alone is fetched), or None: a folder of that name in $MASTAF_WEIGHTS, else the hub.
+    See `registry.load_backbone`."""
+    if not model_id:
+        raise ExtractError("backbone 'hf:' must name a model, as in hf:facebook/dinov2-base")
+    name = f"hf:{model_id}"
+    folder, file = find_folder(model_id, weights, revision)
+    config = read_config(folder.path, name)
+    source = f"random (seed {seed})" if weights == "random" else str(file or folder.source)
+    return wrap(
+        name=name,
+        config=config,
+        pixels=read_pixel_rule(folder.path, size=size, resize=resize, usual=usual_size(config)),
+        frames=frames or usual_frames(config) or IMAGE_FRAMES,
+        weights=None if weights == "random" else (file or folder.path),
+        source=source,
+        facts=lambda found: known_facts(folder, config, found),
+        layer=layer,
+        seed=seed,
+        revision=folder.revision,
+        advice=where_to_put(model_id),
+    )
+
+
+def find_folder(
+    model_id: str, weights: str | None, revision: str | None, *, advice: str = ""
+) -> tuple[ModelFolder, Path | None]:
+    """The folder with the configuration, and the weights file where `weights` names one."""
+    if weights in (None, "hub", "random"):
+        only_config = weights == "random"
+        return find_model(
+            model_id, weights=None if only_config else weights, revision=revision, only_config=only_config
+        ), None
+    if Path(weights).is_dir():
+        return find_model(model_id, weights=weights, revision=revision), None
+    file = find_weights(weights, advice=advice or where_to_put(model_id))
+    beside = file.parent / "config.json"
+    folder = find_model(
+        model_id, weights=str(file.parent) if beside.is_file() else None, revision=revision, only_config=True
+    )
+    # A file in its own folder is the folder's weights, by the names of the library.
+    named = file.name.startswith(("model", "pytorch_model"))
+    return (folder, None) if beside.is_file() and named else (folder, file)
+
+
+def known_facts(folder: ModelFolder, config: Any, file: WeightsFile | None) -> Mapping[str, Any]:
+    """What the weights saw and their licence: from our own file's provenance, else from the model's card."""
+    if file is not None and "facts" in file.provenance:
+        return file.provenance["facts"]
+    card = _card(folder.path / "README.md")
+    data = card.get("datasets") or []
+    data = [data] if isinstance(data, str) else [str(entry) for entry in data if isinstance(entry, str)]
+    licence = card.get("license")
+    facts: dict[str, Any] = {
+        "pretraining": [shown(entry) for entry in data] or ["unknown (the model's card names no data)"],
+        "licence": shown(licence) if isinstance(licence, str) else "unknown",
+        "architecture": config.model_type,
+    }
+    return facts
+
+
+def _card(path: Path) -> Mapping[str, Any]:
+    """The head of a model's card, {} where there is none that can be read."""
+    from huggingface_hub import ModelCard
+
+    try:
+        return ModelCard.load(path, ignore_metadata_errors=True).data.to_dict() if path.is_file() else {}
+    except (ValueError, TypeError, OSError, UnicodeError):
+        return {}
