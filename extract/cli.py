@@ -3,12 +3,14 @@
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ..cache import console
+from ..cache.spec import TIMES
 from .backbones import BACKBONES
 from .datasets import DATASETS, find_dataset
 from .errors import ExtractError
@@ -38,14 +40,32 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 )
 @click.option(
     "--weights",
-    metavar="FILE|random",
-    help="Weights of the backbone; random: for tests  [default: its own].",
+    metavar="FILE|DIR|hub|random",
+    help="Weights of the backbone; random: for tests  [default: its own; see docs/backbones.md].",
 )
+@click.option("--revision", metavar="NAME", help="Branch, tag or commit of weights on the hub  [default: main].")
 @click.option(
     "--out",
     metavar="STORE",
     type=click.Path(path_type=Path),
-    help="A .zarr or .h5 store  [default: cache/<dataset, or folder's name>_<backbone>.zarr].",
+    help="A .zarr or .h5 store  [default: cache/<dataset, or folder's name>_<backbone>.zarr]; several layers add "
+    "their names.",
+)
+@click.option(
+    "--layer",
+    "layers",
+    metavar="LIST",
+    default="",
+    callback=_names,
+    help="Stages whose outputs are the cubes; several, such as layer3,layer4, are written in one pass, each into a "
+    "store of its own  [default: the last].",
+)
+@click.option(
+    "--time",
+    type=click.Choice(TIMES),
+    default="keep",
+    show_default=True,
+    help="mean: cubes averaged over time, as MASTAF-{TSN} wants.",
 )
 @click.option("--frames", type=click.IntRange(1), help="Frames a clip  [default: the backbone's].")
 @click.option("--size", type=click.IntRange(1), help="Side of a clip in pixels  [default: the backbone's].")
@@ -110,6 +130,9 @@ def command(json_file: Path | None, **options: Any) -> int:
       mastaf-extract --backbone r3d-tiny --dataset motion
       mastaf-extract --backbone r3d --weights r3d50_KMS_200ep.pth --dataset hmdb51 --root /data/hmdb51
       mastaf-extract --backbone r3d-tiny --dataset folder --root my_videos --out runs/mine.zarr
+      mastaf-extract --backbone tsn --time mean --dataset hmdb51 --root /data/hmdb51
+      mastaf-extract --backbone hf:facebook/dinov2-base --dataset folder --root my_videos
+      mastaf-extract --backbone r3d --layer layer3,layer4 --dataset hmdb51 --root /data/hmdb51
       mastaf-extract --backbone r3d --weights random --dataset folder --root my_videos --limit 4 --out /tmp/try.h5
 
     Exit status: 0 done, 1 done but some videos failed, 2 wrong input, 75 stopped by the machine (run again to
@@ -117,7 +140,8 @@ def command(json_file: Path | None, **options: Any) -> int:
     """
     report = run_command(**options)
     console.write_summary(json_file, report)
-    return console.FINISHED_WITH_FAILURES if report["failed"] else console.DONE
+    failed = any(store["failed"] for store in report["stores"])
+    return console.FINISHED_WITH_FAILURES if failed else console.DONE
 
 
 def run_command(
@@ -128,9 +152,12 @@ def run_command(
     split_files: Path | None,
     out: Path | None,
     weights: str | None,
+    revision: str | None,
     frames: int | None,
     size: int | None,
     resize: str,
+    layers: tuple[str, ...],
+    time: str,
     devices: str,
     compress: str | None,
     seed: int,
@@ -145,23 +172,33 @@ def run_command(
     from .views import check_views
 
     # What costs nothing to check is checked before a data set is read or rendered.
-    out = out or default_out(dataset, root, backbone)
-    store_class(out)
+    outs = outs_of(out or default_out(dataset, root, backbone), layers)
+    for place in outs:
+        store_class(place)
     check_views(options["views"])
     videos = find_dataset(dataset, root=root, split_files=split_files, seed=seed)
     say_what_was_found(videos)
 
     from .backbones.registry import load_backbone
-    from .run import extract
+    from .run import extract_layers
 
-    network = load_backbone(backbone, weights=weights, frames=frames, size=size, resize=resize, seed=seed)
-    shape = " x ".join(map(str, network.cube_shape))
-    console.say(f"store: {out} (cubes of {shape} by {backbone}, weights: {network.weights_source})")
+    how = {"frames": frames, "size": size, "resize": resize, "time": time, "revision": revision, "seed": seed}
+    network = load_backbone(backbone, weights=weights, layer=layers[0] if layers else None, **how)
+    networks = [network, *(network.at(layer) for layer in layers[1:])]
+    for place, cubes in zip(outs, networks, strict=True):
+        shape = " x ".join(map(str, cubes.cube_shape))
+        console.say(
+            f"store: {place} (cubes of {shape} by {backbone} at {cubes.layer}, weights: {cubes.weights_source})"
+        )
     line = shlex.join(["mastaf-extract", *sys.argv[1:]])
-    summary = extract(videos, network, out=out, device=devices, compress=compress or "", command=line, **options)
-    say_what_was_done(summary, out)
-    say_what_is_next(summary, out, videos.index)
-    return summary.to_json() | {"store": str(out)} | _about(videos)
+    options |= {"device": devices, "compress": compress or "", "command": line}
+    summaries = extract_layers(videos, networks, outs=outs, **options)
+    for place, summary in zip(outs, summaries, strict=True):
+        say_what_was_done(summary, place)
+        say_what_is_next(summary, place, videos.index)
+    stores = [summary.to_json() | {"store": str(place)} for place, summary in zip(outs, summaries, strict=True)]
+    # One store is the usual case, and its summary stands at the top; with several, that of the last layer.
+    return stores[-1] | {"stores": stores} | _about(videos)
 
 
 def _about(videos: VideoSet) -> dict[str, Any]:
@@ -181,8 +218,17 @@ def default_out(dataset: str, root: Path | None, backbone: str) -> Path:
         name = root.resolve().name
     else:
         name = dataset if dataset in DATASETS else Path(dataset).stem
-    name = re.sub(r"[^\w.-]+", "-", name)
-    return Path("cache") / f"{name}_{backbone}.zarr"
+    name = re.sub(r"[^\w.-]+", "-", f"{name}_{backbone.removeprefix('hf:')}")
+    return Path("cache") / f"{name}.zarr"
+
+
+def outs_of(out: Path, layers: Sequence[str]) -> list[Path]:
+    """The store of each layer: `out` for one, `<out>_<layer>` for several. ExtractError if one is asked for twice."""
+    if len(set(layers)) < len(layers):
+        raise ExtractError(f"layer ({','.join(layers)}) must name each stage once")
+    if len(layers) < 2:
+        return [out]
+    return [out.with_name(f"{out.stem}_{layer}{out.suffix}") for layer in layers]
 
 
 def main() -> None:
