@@ -22,6 +22,12 @@ class StagedNet(nn.Module):
     also overrides `outputs`.
     """
 
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens (class, registers) that pass through the stages beside the cube, so that a cube alone is not enough
+        to go on from."""
+        return 0
+
     def stages(self) -> dict[str, nn.Module]:
         """Name -> stage, in the order in which they run. The modules are the network's own, so that a stage's
         parameters can be frozen; the dictionary is made anew at each call, so that a deep copy has its own."""

@@ -82,6 +82,11 @@ class HubNet(StagedNet):
         return tuple(self._paths)
 
     @property
+    def prefix_tokens(self) -> int:
+        """See `StagedNet.prefix_tokens`."""
+        return self._layout.prefix if self._layout else 0
+
+    @property
     def last_stage(self) -> str:
         """The name of the last stage that gives a cube."""
         return list(self._shapes)[-1]

@@ -19,6 +19,7 @@ from .hub_wrap import wrap
 from .weights import WeightsFile, find_weights
 
 IMAGE_FRAMES = 8  # of a clip, for encoders of images
+_NO_FOLDER = ModelFolder(path=Path(), revision="", source="")
 
 
 def load(
@@ -57,31 +58,33 @@ def load(
 
 
 def find_folder(
-    model_id: str, weights: str | None, revision: str | None, *, advice: str = ""
+    model_id: str, weights: str | None, revision: str | None, *, advice: str = "", known: bool = False
 ) -> tuple[ModelFolder, Path | None]:
-    """The folder with the configuration, and the weights file where `weights` names one."""
+    """The folder with configuration and weights, and the weights file where `weights` names one that lies by itself.
+
+    known: the configuration is known without a file, so that random weights and single files need no hub.
+    """
     if weights in (None, "hub", "random"):
+        if known and weights == "random":
+            return _NO_FOLDER, None
         only_config = weights == "random"
-        return find_model(
-            model_id, weights=None if only_config else weights, revision=revision, only_config=only_config
-        ), None
+        asked = None if only_config else weights
+        return find_model(model_id, weights=asked, revision=revision, only_config=only_config), None
     if Path(weights).is_dir():
         return find_model(model_id, weights=weights, revision=revision), None
     file = find_weights(weights, advice=advice or where_to_put(model_id))
-    beside = file.parent / "config.json"
-    folder = find_model(
-        model_id, weights=str(file.parent) if beside.is_file() else None, revision=revision, only_config=True
-    )
-    # A file in its own folder is the folder's weights, by the names of the library.
-    named = file.name.startswith(("model", "pytorch_model"))
-    return (folder, None) if beside.is_file() and named else (folder, file)
+    if (file.parent / "config.json").is_file():
+        folder = find_model(model_id, weights=str(file.parent), revision=revision)
+        # By the library's own names it is the folder's weights.
+        return folder, None if file.name.startswith(("model", "pytorch_model")) else file
+    return _NO_FOLDER if known else find_model(model_id, weights=None, revision=revision, only_config=True), file
 
 
 def known_facts(folder: ModelFolder, config: Any, file: WeightsFile | None) -> Mapping[str, Any]:
     """What the weights saw and their licence: from our own file's provenance, else from the model's card."""
     if file is not None and "facts" in file.provenance:
         return file.provenance["facts"]
-    card = _card(folder.path / "README.md")
+    card = _card(folder.path / "README.md") if folder is not _NO_FOLDER else {}
     data = card.get("datasets") or []
     data = [data] if isinstance(data, str) else [str(entry) for entry in data if isinstance(entry, str)]
     licence = card.get("license")

@@ -7,7 +7,6 @@ L. Wang et al., "Temporal Segment Networks", ECCV 2016; K. He et al., "Deep Resi
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import transformers
@@ -42,16 +41,14 @@ def load(
 ) -> Backbone:
     """ResNet-50, frame by frame. weights: `hub`, a folder, a file in torchvision's format, or `random`. Stages:
     `embed` (the stem), `stage1` to `stage4`. See `registry.load_backbone`."""
-    folder, file = ModelFolder(path=Path(), revision="", source=f"random (seed {seed})"), None
-    if weights != "random":
-        folder, file = find_folder(MODEL_ID, weights, revision, advice=ADVICE)
+    folder, file = find_folder(MODEL_ID, weights, revision, advice=ADVICE, known=True)
     return wrap(
         name="tsn",
         config=transformers.ResNetConfig(),
         pixels=pixel_rule(size or 224, resize=resize, mean=MEAN, std=STD),
         frames=frames or FRAMES,
         weights=None if weights == "random" else (file or folder.path),
-        source=str(file or folder.source),
+        source=f"random (seed {seed})" if weights == "random" else str(file or folder.source),
         facts=lambda found: _facts(folder, found),
         layer=layer,
         seed=seed,

@@ -5,15 +5,12 @@ Clips of 8 frames, as in the paper, or 32, as its weights were trained; position
 `last`. The paper began with weights pretrained on JFT, which are not public; those of the hub saw Kinetics-400.
 """
 
-from pathlib import Path
-
 import transformers
 
 from ..errors import ExtractError
 from ..pixels import pixel_rule
 from .base import Backbone
 from .hub_build import usual_size
-from .hub_files import ModelFolder
 from .hub_model import read_config
 from .hub_pixels import read_pixel_rule
 from .hub_wrap import wrap
@@ -39,24 +36,23 @@ def load(
     seed: int,
 ) -> Backbone:
     """ViViT-B. weights: `hub`, a folder, a file of `mastaf finetune`, or `random`. See `registry.load_backbone`."""
-    if weights == "random":
-        folder, file = ModelFolder(path=Path(), revision="", source=f"random (seed {seed})"), None
-        config = transformers.VivitConfig()
-        # The published rule: x / 127.5 - 1, then mean and std of 0.5.
-        rule = pixel_rule(size or 224, resize=resize, mean=(0.5,) * 3, std=(0.5,) * 3, scale=1 / 127.5, offset=-1.0)
-    else:
-        folder, file = find_folder(MODEL_ID, weights, revision, advice=ADVICE)
+    folder, file = find_folder(MODEL_ID, weights, revision, advice=ADVICE, known=True)
+    if folder.source:
         config = read_config(folder.path, "vivit")
         if config.model_type != "vivit":
             raise ExtractError(f"weights ({folder.path}) are of a '{config.model_type}', not of ViViT; {ADVICE}")
         rule = read_pixel_rule(folder.path, size=size, resize=resize, usual=usual_size(config))
+    else:
+        config = transformers.VivitConfig()
+        # The published rule: x / 127.5 - 1, then mean and std of 0.5.
+        rule = pixel_rule(size or 224, resize=resize, mean=(0.5,) * 3, std=(0.5,) * 3, scale=1 / 127.5, offset=-1.0)
     return wrap(
         name="vivit",
         config=config,
         pixels=rule,
         frames=frames or FRAMES,
         weights=None if weights == "random" else (file or folder.path),
-        source=str(file or folder.source),
+        source=f"random (seed {seed})" if weights == "random" else str(file or folder.source),
         facts=lambda found: known_facts(folder, config, found),
         layer=layer,
         seed=seed,
