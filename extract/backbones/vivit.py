@@ -25,6 +25,11 @@ ADVICE = (
 )
 
 
+def published_config() -> transformers.VivitConfig:
+    """That of the published checkpoint, for weights without a configuration beside them."""
+    return transformers.VivitConfig()
+
+
 def load(
     *,
     weights: str | None,
@@ -43,7 +48,7 @@ def load(
             raise ExtractError(f"weights ({folder.path}) are of a '{config.model_type}', not of ViViT; {ADVICE}")
         rule = read_pixel_rule(folder.path, size=size, resize=resize, usual=usual_size(config))
     else:
-        config = transformers.VivitConfig()
+        config = published_config()
         # The published rule: x / 127.5 - 1, then mean and std of 0.5.
         rule = pixel_rule(size or 224, resize=resize, mean=(0.5,) * 3, std=(0.5,) * 3, scale=1 / 127.5, offset=-1.0)
     return wrap(
