@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .atomic import remove_leftovers, write_parts
 from .errors import CacheError, CorruptStoreError, MissingRowsError
 from .index import DONE, MISSING, STATE_NAMES, VideoIndex
+from .label_overlap import LabelOverlap, read_overlap, write_overlap
 from .ledger import Ledger
 from .record import ShardRecord, StoreHeader
 from .shard_file import ShardFile
@@ -30,6 +31,7 @@ class Store(ABC):
     """
 
     parts: ClassVar[tuple[str, ...]]  # the paths that make a store, as its name + each; the last one is opened
+    _overlap_file: ClassVar[str]  # where the finding on pretraining labels is, relative to the folder of the shards
 
     def __init__(self, path: Path, header: StoreHeader, index: VideoIndex, folder: Path) -> None:
         self.path, self.header, self.index = path, header, index
@@ -132,6 +134,20 @@ class Store(ABC):
     def notes(self) -> dict[int, str]:
         """What users of a row should know, for the rows that have such a note."""
         return {row: note for record in self.records() for row, note in record.notes.items()}
+
+    # What was found out about the weights.
+
+    def label_overlap(self) -> LabelOverlap | None:
+        """Which test classes the weights were pretrained on, by name; None where nobody looked (--labels).
+
+        CorruptStoreError when the finding is damaged.
+        """
+        tested = self.index.classes_of("test")
+        return read_overlap(self._folder, self._overlap_file, classes=tested, unwrap=self._ledger.unwrap)
+
+    def write_label_overlap(self, overlap: LabelOverlap) -> None:
+        """Put a finding in place of the one before, whole or not at all; for the store's one writer."""
+        write_overlap(self._folder, self._overlap_file, overlap, wrap=self._ledger.wrap)
 
     # Cubes.
 

@@ -18,8 +18,9 @@ def convert_store(
 ) -> Store:
     """Copy a store into the format of `target`'s suffix, and open the copy; it appears whole or not at all.
 
-    Header, index, digests, generations, reasons and notes stay; an extraction continues in the copy where it stood
-    in the source. compress: of the copy, '' or 'zstd' (.zarr alone). advance: called with the rows of each shard.
+    Header, index, digests, generations, reasons, notes and the finding on pretraining labels stay; an extraction
+    continues in the copy where it stood in the source. compress: of the copy, '' or 'zstd' (.zarr alone). advance:
+    called with the rows of each shard.
     Raises CacheError when `target` exists, CorruptStoreError naming a row whose bytes do not match its checksum.
     """
     source, target = Path(source), Path(target)
@@ -34,6 +35,9 @@ def convert_store(
                 _copy_shard(old, new, record)
             if advance is not None:
                 advance(len(old.shard_range(shard)))
+        overlap = old.label_overlap()
+        if overlap is not None:
+            new.write_label_overlap(overlap)
     return kind.open(target)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from .base import Store
 from .index import SPLITS, STATE_NAMES
+from .label_overlap import pretraining_data
 
 
 def describe_store(store: Store) -> dict[str, Any]:
@@ -35,8 +36,15 @@ def describe_store(store: Store) -> dict[str, Any]:
         "coverage": coverage,
         "failures": [{"row": r, "key": index.keys[r], "reason": why} for r, why in sorted(store.reasons().items())],
         "notes": [{"row": r, "key": index.keys[r], "note": note} for r, note in sorted(store.notes().items())],
+        "pretraining": _pretraining(store),
         "provenance": header.provenance,
     }
+
+
+def _pretraining(store: Store) -> dict[str, Any]:
+    """data: what the weights saw, None where unknown; overlap: the finding on its labels, None where none was made."""
+    data, overlap = pretraining_data(store.header.provenance.get("weights_facts")), store.label_overlap()
+    return {"data": data, "overlap": None if overlap is None else overlap.to_json()}
 
 
 def stored_bytes(store: Store) -> int:

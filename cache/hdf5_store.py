@@ -3,7 +3,7 @@
     NAME.h5              header: JSON, as UTF-8 bytes; index/<column>/{utf8,offsets}, see columns.py;
                          cubes float16 [n, views, c, t, h, w], virtual, over the shard files by relative names
     NAME.h5.shards/      00012.h5: cubes [r, views, c, t, h, w], contiguous; 00012.json: the record of shard 12;
-                         main.sha256: checksum of NAME.h5
+                         main.sha256: checksum of NAME.h5; label_overlap.json: what `mastaf-extract --labels` found
 
 The main file is never opened for update: a process killed during one leaves a file that HDF5 refuses to open. For
 the same reason shard files are made in memory and put in place as bytes. Keep both parts together, and their name:
@@ -42,6 +42,7 @@ class Hdf5Store(Store):
     """A store in NAME.h5 and NAME.h5.shards."""
 
     parts: ClassVar[tuple[str, ...]] = (".shards", "")
+    _overlap_file: ClassVar[str] = "label_overlap.json"
 
     @classmethod
     def create(cls, path: Path, header: StoreHeader, index: VideoIndex) -> None:

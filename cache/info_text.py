@@ -6,6 +6,7 @@ from textwrap import wrap
 from typing import Any
 
 from . import console
+from .label_overlap import LabelOverlap
 from .text import shown
 
 _WIDTH, _MOST_ROWS = 110, 10
@@ -14,7 +15,8 @@ _SPLIT_COLUMNS = ("classes", "expected", "found", "videos", "done", "failed", "m
 
 def info_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     """The lines to print."""
-    for block in (_identity(facts), _recipe(facts), _splits(facts), _classes(facts), _rows(facts), _provenance(facts)):
+    blocks = (_identity, _recipe, _splits, _classes, _rows, _pretraining, _provenance)
+    for block in (make(facts) for make in blocks):
         yield from (line for text in block for line in text.split("\n"))
         yield ""
 
@@ -69,6 +71,15 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"  '{shown(e['key'])}' (row {e['row']}): {shown(e[word])}" for e in entries[:_MOST_ROWS])
         if len(entries) > _MOST_ROWS:
             yield f"  ... and {len(entries) - _MOST_ROWS} more; --json FILE has them all"
+
+
+def _pretraining(facts: Mapping[str, Any]) -> Iterator[str]:
+    data, overlap = facts["pretraining"]["data"], facts["pretraining"]["overlap"]
+    yield f"pretraining of the weights: {'unknown' if data is None else shown(', '.join(data)) or 'none'}"
+    if overlap is None:
+        yield "  not compared with the test classes; mastaf-extract --labels FILE does that, also for this store"
+    else:
+        yield from LabelOverlap.from_json(overlap).lines(facts["provenance"].get("weights_facts"))
 
 
 def _provenance(facts: Mapping[str, Any]) -> Iterator[str]:

@@ -24,7 +24,7 @@ class Ledger:
 
     def __init__(self, folder: Path, names: list[str], rows: list[range], *, wrap: Wrap, unwrap: Wrap) -> None:
         self._folder, self._names, self._rows = folder, names, rows
-        self._wrap, self._unwrap = wrap, unwrap
+        self.wrap, self.unwrap = wrap, unwrap
         self._stamps: list[tuple[int, int, int] | None] = [None] * len(names)
         self._records: list[ShardRecord | CorruptStoreError | None] = [None] * len(names)
 
@@ -47,7 +47,7 @@ class Ledger:
         path = self._folder / self._names[record.shard]
         path.parent.mkdir(exist_ok=True)
         remove_leftovers(path)
-        write_json(path, self._wrap(record.to_json()))
+        write_json(path, self.wrap(record.to_json()))
         self._refresh(record.shard)
 
     def _refresh(self, shard: int) -> bool:
@@ -68,7 +68,7 @@ class Ledger:
         rows, name = self._rows[shard], self._names[shard]
         try:
             document = read_json(self._folder, name, limit=(1 << 16) + (1 << 13) * len(rows))
-            return ShardRecord.from_json(self._unwrap(document), shard=shard, rows=rows)
+            return ShardRecord.from_json(self.unwrap(document), shard=shard, rows=rows)
         except FileNotFoundError:
             return None
         except (CorruptStoreError, OSError) as error:

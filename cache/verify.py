@@ -28,9 +28,11 @@ def verify_store(store: Store, *, advance: Callable[[int], None] | None = None) 
     """Check files, shapes, checksums, NaN and Inf of every shard, one shard at a time; the bad rows, in order.
 
     Rows that are missing or failed are no fault of the store. advance: called with the rows of each shard once it
-    is checked. What the store says of itself (header, index, dtype, shapes) was checked when it was opened.
+    is checked. What the store says of itself (header, index, dtype, shapes) was checked when it was opened. Raises
+    CorruptStoreError where the finding on pretraining labels is damaged.
     """
     store.refresh()
+    store.label_overlap()  # raises where it is damaged
     bad = []
     for shard in range(store.n_shards):
         for row, reason in _bad_rows(store, shard):

@@ -5,6 +5,7 @@ NAME.zarr/zarr.json                     the header, as attribute `mastaf` of the
           cubes/c.12.0.0.0.0.0          one file a shard
           index/<column>/{utf8,offsets} see columns.py
           shards/00012/zarr.json        the record of shard 12, as attributes of a group
+          label_overlap/zarr.json       what `mastaf-extract --labels` found, likewise; not there until then
 """
 
 import math
@@ -34,6 +35,7 @@ class ZarrStore(Store):
     """A store in a folder NAME.zarr."""
 
     parts: ClassVar[tuple[str, ...]] = ("",)
+    _overlap_file: ClassVar[str] = "label_overlap/zarr.json"
 
     @classmethod
     def create(cls, path: Path, header: StoreHeader, index: VideoIndex) -> None:

@@ -14,7 +14,7 @@ from ..cache.spec import TIMES
 from .backbones import BACKBONES
 from .datasets import DATASETS, find_dataset
 from .errors import ExtractError
-from .report import say_what_is_next, say_what_was_done, say_what_was_found
+from .report import say_overlap, say_what_is_next, say_what_was_done, say_what_was_found
 from .sampling import SAMPLING_RULES
 from .videos import VideoSet
 
@@ -44,6 +44,12 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     help="Weights of the backbone; random: for tests  [default: its own; see docs/backbones.md].",
 )
 @click.option("--revision", metavar="NAME", help="Branch, tag or commit of weights on the hub  [default: main].")
+@click.option(
+    "--labels",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Label list of the data that the weights saw: records which test classes they know by name.",
+)
 @click.option(
     "--out",
     metavar="STORE",
@@ -129,6 +135,7 @@ def command(json_file: Path | None, **options: Any) -> int:
     Examples:
       mastaf-extract --backbone r3d-tiny --dataset motion
       mastaf-extract --backbone r3d --weights r3d50_KMS_200ep.pth --dataset hmdb51 --root /data/hmdb51
+      mastaf-extract --backbone r3d --dataset hmdb51 --root /data/hmdb51 --labels kinetics700.txt
       mastaf-extract --backbone r3d-tiny --dataset folder --root my_videos --out runs/mine.zarr
       mastaf-extract --backbone tsn --time mean --dataset hmdb51 --root /data/hmdb51
       mastaf-extract --backbone hf:facebook/dinov2-base --dataset folder --root my_videos
@@ -153,6 +160,7 @@ def run_command(
     out: Path | None,
     weights: str | None,
     revision: str | None,
+    labels: Path | None,
     frames: int | None,
     size: int | None,
     resize: str,
@@ -169,6 +177,7 @@ def run_command(
     if options["limit"] is not None and out is None:
         raise click.UsageError("--limit needs --out, so that an unfinished store is not taken for the data set's")
     from ..cache.store import store_class
+    from .label_list import compare, read_labels
     from .views import check_views
 
     # What costs nothing to check is checked before a data set is read or rendered.
@@ -176,8 +185,10 @@ def run_command(
     for place in outs:
         store_class(place)
     check_views(options["views"])
+    known = read_labels(labels) if labels is not None else None
     videos = find_dataset(dataset, root=root, split_files=split_files, seed=seed)
     say_what_was_found(videos)
+    overlap = compare(known, videos.index) if known is not None else None
 
     from .backbones.registry import load_backbone
     from .run import extract_layers
@@ -190,15 +201,18 @@ def run_command(
         console.say(
             f"store: {place} (cubes of {shape} by {backbone} at {cubes.layer}, weights: {cubes.weights_source})"
         )
+    if overlap is not None:
+        say_overlap(overlap, network.facts)
     line = shlex.join(["mastaf-extract", *sys.argv[1:]])
-    options |= {"device": devices, "compress": compress or "", "command": line}
+    options |= {"device": devices, "compress": compress or "", "command": line, "overlap": overlap}
     summaries = extract_layers(videos, networks, outs=outs, **options)
     for place, summary in zip(outs, summaries, strict=True):
         say_what_was_done(summary, place)
         say_what_is_next(summary, place, videos.index)
     stores = [summary.to_json() | {"store": str(place)} for place, summary in zip(outs, summaries, strict=True)]
     # One store is the usual case, and its summary stands at the top; with several, that of the last layer.
-    return stores[-1] | {"stores": stores} | _about(videos)
+    found = {"label_overlap": None if overlap is None else overlap.to_json()}
+    return stores[-1] | {"stores": stores} | found | _about(videos)
 
 
 def _about(videos: VideoSet) -> dict[str, Any]:

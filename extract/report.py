@@ -1,8 +1,9 @@
 """What `mastaf-extract` says on the terminal."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..cache import console
 from ..cache.index import VideoIndex
@@ -12,6 +13,7 @@ from .scan import STRAY
 from .videos import VideoSet
 
 if TYPE_CHECKING:
+    from ..cache.label_overlap import LabelOverlap
     from .summary import ExtractSummary
 
 SHOWN_FAILURES = 10
@@ -26,6 +28,12 @@ def say_what_was_found(videos: VideoSet) -> None:
         console.say(note)
     if videos.ignored.get(STRAY):
         console.say(f"ignored {STRAY}: {videos.ignored[STRAY]}")
+
+
+def say_overlap(overlap: "LabelOverlap", facts: Mapping[str, Any]) -> None:
+    """Which test classes the weights know by name. facts: of the backbone's weights."""
+    for line in overlap.lines(facts):
+        console.say(line)
 
 
 def say_what_was_done(summary: "ExtractSummary", out: Path) -> None:

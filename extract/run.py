@@ -9,6 +9,7 @@ import torch
 
 from ..cache.console import Progress
 from ..cache.index import FAILED, MISSING
+from ..cache.label_overlap import LabelOverlap
 from ..cache.packing import default_shard_rows
 from ..cache.record import StoreHeader
 from ..cache.spec import FeatureSpec
@@ -51,6 +52,7 @@ def extract_layers(
     allow_flip: bool = False,
     progress: bool = True,
     command: str = "",
+    overlap: LabelOverlap | None = None,
 ) -> list[ExtractSummary]:
     """Extract the cubes of `videos` into the stores `outs`, or finish what an earlier run left of them.
 
@@ -58,7 +60,8 @@ def extract_layers(
     that cannot be used is a failed row with its reason, and the run goes on. Finished shards are not done again, and
     in the others only the missing rows are; a run that was stopped and one that was not give the same bits. limit:
     that many videos, spread over splits and classes; retry_failed: also rows that failed before; shard_rows,
-    compress, batch, threads: of new stores, which keep their own. command: for the provenance.
+    compress, batch, threads: of new stores, which keep their own. command: for the provenance. overlap: a finding on
+    the labels that the weights saw, which the stores keep in place of an earlier one.
 
     Returns a summary for each store; their seconds are those of the whole pass. Raises ExtractError or CacheError on
     wrong input or a store of other cubes, StoppedError or OSError when the machine stops it; what was written stays.
@@ -80,6 +83,8 @@ def extract_layers(
             locks.enter_context(writer_lock(out))
             stores.append(open_or_create(out, header=_header(videos, spec, about, layout), index=videos.index))
             require_same_device(stores[-1], name)
+            if overlap is not None:
+                stores[-1].write_label_overlap(overlap)
         require_same_layout(stores)
         before = [store.states().tolist() for store in stores]
         rows = [

@@ -131,10 +131,14 @@ def ablate(features: Path, json_file: Path | None, **given: Any) -> None:
     keywords = options.method_keywords(given)
     from ..cache.store import open_store
     from .ablate import ablate_fully
+    from .pretraining import pretraining_lines
     from .table import summary_of, text_table
 
     rows = ablate_fully(open_store(features), method_keywords=keywords, **options.given(given))
     console.say("\n" + text_table(rows))
+    # The first line alone: accuracies are each row's own, and in its record.
+    for line in pretraining_lines(rows[0].record)[:1]:
+        console.say(f"\n{line}")
     console.say(f"\ntable, records and predictions: {rows[0].path.parent.parent.parent}")
     console.write_summary(json_file, summary_of(rows))
 
@@ -188,6 +192,7 @@ def _train_lines(summary: "TrainSummary", features: Path, *, has_test: bool) -> 
 
 
 def _score_lines(found: "Evaluation") -> list[str]:
+    from .pretraining import pretraining_lines
     from .table import interval, percent
 
     record = found.record
@@ -200,5 +205,6 @@ def _score_lines(found: "Evaluation") -> list[str]:
         f"accuracy {percent(record['accuracy'], record['ci95'])} % (95 % interval over episodes; clustered by class "
         f"and video {interval(*record['ci95_clustered'])})",
         console.table(rows, ["class", "accuracy %", "queries"]),
+        *pretraining_lines(record),
         f"record: {found.path}",
     ]

@@ -19,6 +19,7 @@ from .errors import FewShotError
 from .head import Head, head_of_run, head_without_run
 from .listing import Listing, draw_listing, read_listing
 from .metrics import clustered_ci95, episode_accuracy, mean_and_ci95, per_class_accuracy
+from .pretraining import pretraining_of
 from .records import Predictions, write_result
 from .scoring import score_episodes
 
@@ -164,6 +165,7 @@ def _write(
         store=bank.store.digest,
         episode_list=listing.digest,
         coverage=bank.coverage,
+        pretraining=pretraining_of(bank.store, bank.split, predictions),
         versions=versions(),
         seconds=round(time.monotonic() - start, 3),
     )

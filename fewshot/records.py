@@ -37,6 +37,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "store": (str,),
     "episode_list": (str,),
     "coverage": (dict,),
+    "pretraining": (dict,),
     "selected_on": (str,),
     "versions": (dict,),
     "seconds": (float, int),
@@ -52,8 +53,9 @@ class ResultRecord:
     adapter: whether the shared adapter stood in front; queries: in the episode (`single`) or of each class
     (`per_class`); accuracy: fraction; ci95: half-width over episodes; ci95_clustered: [low, high] by class and
     video; seed: of training, None where nothing was trained; list_seed: of the test list, None when it came from a
-    file; recipe, store, episode_list: sha256; coverage: videos used, failed, missing; selected_on: `val` or
-    `none`; predictions: {path relative to the record, sha256} of an npz without pickle.
+    file; recipe, store, episode_list: sha256; coverage: videos used, failed, missing; pretraining: what the
+    weights saw, see pretraining.py; selected_on: `val` or `none`; predictions: {path relative to the record, sha256}
+    of an npz without pickle.
     """
 
     method: str
@@ -75,6 +77,7 @@ class ResultRecord:
     store: str
     episode_list: str
     coverage: dict[str, Any]
+    pretraining: dict[str, Any]
     selected_on: str
     versions: dict[str, str]
     seconds: float

@@ -11,7 +11,7 @@ from mastaf.fewshot.records import Predictions, read_predictions, read_record, w
 
 FIELDS = """
 schema method variant preset adapter way shot query_mode queries episodes split accuracy ci95 ci95_clustered seed
-list_seed recipe store episode_list coverage selected_on versions seconds predictions
+list_seed recipe store episode_list coverage pretraining selected_on versions seconds predictions
 """
 
 
@@ -46,6 +46,7 @@ def facts(**changed: Any) -> dict[str, Any]:
         "store": "s",
         "episode_list": "e",
         "coverage": {"videos": 4},
+        "pretraining": {"data": None, "overlap": None},
         "selected_on": "val",
         "versions": {"torch": "2"},
         "seconds": 1.5,
