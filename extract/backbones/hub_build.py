@@ -58,6 +58,8 @@ def build_net(
         size=size,
     )
     clip = torch.randn(1, 3, frames, size, size, generator=torch.Generator().manual_seed(0))
+    if not hasattr(config, "depths") and (hasattr(config, "patch_size") or hasattr(config, "tubelet_size")):
+        _grid(net, _patch(config, name), name)  # a pyramid may pad, a column cannot
     raw, templates = _try(net, clip, name)
     if raw[EMBED].dim() == 3:
         check_size(model, config, size=size, usual=usual, options=net.options, name=name)
@@ -123,16 +125,22 @@ def _layout(net: HubNet, raw: Mapping[str, Tensor], config: Any, name: str) -> T
     if raw[EMBED].dim() == 4:
         return None
     patch = _patch(config, name)
-    clip = (net.frames if net.video else 1, net.size, net.size)
-    for axis, pixels, step in zip(("frames", "height", "width"), clip, patch, strict=True):
-        if pixels % step:
-            raise ExtractError(f"{axis} ({pixels}) must be a multiple of {step} for {name}, whose tubelets are {patch}")
-    time, high, wide = (pixels // step for pixels, step in zip(clip, patch, strict=True))
+    time, high, wide = _grid(net, patch, name)
 
     def embed(clips: Tensor) -> Tensor:
         return net.run(clips, [EMBED])[EMBED]  # [b, n, c]; for images, clips are of one frame
 
     return find_layout(embed, grid=(time, high, wide), patch=patch, what=name)
+
+
+def _grid(net: HubNet, patch: tuple[int, int, int], name: str) -> tuple[int, int, int]:
+    """(t, h, w) of the tubelets of a clip, or of one image. ExtractError unless they divide it."""
+    clip = (net.frames if net.video else 1, net.size, net.size)
+    for axis, pixels, step in zip(("frames", "size", "size"), clip, patch, strict=True):
+        if pixels % step:
+            raise ExtractError(f"{axis} ({pixels}) must be a multiple of {step} for {name}, whose tubelets are {patch}")
+    time, high, wide = (pixels // step for pixels, step in zip(clip, patch, strict=True))
+    return time, high, wide
 
 
 def _patch(config: Any, name: str) -> tuple[int, int, int]:
