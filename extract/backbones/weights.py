@@ -1,10 +1,12 @@
-"""Weights files: found, read without running code, checked against a network, named by a digest, written."""
+"""Weights files: found, read without running code, named by a digest, written; `fit.py` checks them."""
 
 import hashlib
 import json
 import os
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,14 +20,16 @@ from ...cache.atomic import write_bytes
 from ..errors import ExtractError
 
 # A counter of training steps, which no output depends on and old files lack.
-_COUNTER = "num_batches_tracked"
+COUNTER = "num_batches_tracked"
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
+_DEEPEST = 3  # wrappers inside each other
+_PREFIX = re.compile(r"^(module\.|_orig_mod\.)+")  # of DataParallel and torch.compile, in any order
 
 
 @dataclass(frozen=True, eq=False)
 class WeightsFile:
-    """What a file holds: tensors by name, `module.` prefix stripped, and its provenance if it is one of ours, in
-    which `backbone` is a name and `facts` a dictionary, if they are there."""
+    """What a file holds: tensors by name, without the prefixes of DataParallel and torch.compile, and its provenance
+    if it is one of ours, in which `backbone` is a name and `facts` a dictionary, if they are there."""
 
     path: Path
     tensors: dict[str, Tensor]
@@ -33,13 +37,26 @@ class WeightsFile:
 
 
 def find_weights(weights: str, *, advice: str) -> Path:
-    """The file named by `--weights`: as given, else inside $MASTAF_WEIGHTS. ExtractError with `advice` if neither."""
-    folder = os.environ.get("MASTAF_WEIGHTS")
-    tried = [Path(weights)] + ([Path(folder) / weights] if folder else [])
+    """The file named by `--weights`: as given, else inside the first folder of $MASTAF_WEIGHTS (a list like $PATH)
+    that has it. ExtractError with `advice` if there is none."""
+    folders = [folder for folder in os.environ.get("MASTAF_WEIGHTS", "").split(os.pathsep) if folder]
+    tried = [Path(weights), *(Path(folder).expanduser() / weights for folder in folders)]
     for path in tried:
         if path.is_file():
             return path
-    raise ExtractError(f"weights ({' or '.join(map(str, tried))}) must be a file, or `random`; {advice}")
+    what = "is a folder, and must be a file" if tried[0].is_dir() else "must be a file"
+    raise ExtractError(f"weights ({' or '.join(map(str, tried))}) {what}, or `random`; {advice}")
+
+
+@contextmanager
+def advised(advice: str) -> Iterator[None]:
+    """End the message of an ExtractError inside with `advice`: where to get the weights, and where to put them."""
+    try:
+        yield
+    except ExtractError as error:
+        if advice in str(error):
+            raise
+        raise ExtractError(f"{error}; {advice}") from error
 
 
 def read_weights(path: Path) -> WeightsFile:
@@ -52,20 +69,28 @@ def read_weights(path: Path) -> WeightsFile:
     if head[8:9] == b"{":  # the length of the JSON header in 8 bytes, then the header
         return _read_safetensors(path)
     content: Any = _read_pickle(path)
-    for key in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
+    for _ in range(_DEEPEST):
+        content = _unwrapped(content)
     tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
     if not tensors:
         raise ExtractError(f"weights ({path}) must hold a state dict, but hold no tensors")
-    return WeightsFile(path, {name.removeprefix("module."): tensor for name, tensor in tensors.items()})
+    return WeightsFile(path, _bare(tensors))
+
+
+def _unwrapped(content: Any) -> Any:
+    """The state dict inside a training checkpoint, or `content`."""
+    inner = [content.get(key) for key in _WRAPPERS] if isinstance(content, Mapping) else []
+    return next((found for found in inner if isinstance(found, Mapping)), content)
+
+
+def _bare(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {_PREFIX.sub("", name): tensor for name, tensor in tensors.items()}
 
 
 def _read_safetensors(path: Path) -> WeightsFile:
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name.removeprefix("module."): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = _bare({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
             provenance = json.loads((file.metadata() or {}).get("mastaf", "{}"))
     except (SafetensorError, ValueError, RecursionError) as error:
         raise ExtractError(f"weights ({path}) must be a whole safetensors file: {_first_line(error)}") from error
@@ -100,65 +125,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def fit_state(
-    file: WeightsFile,
-    like: Mapping[str, Tensor],
-    *,
-    backbone: str,
-    ignored: Sequence[str] = (),
-    describe: Callable[[Mapping[str, Tensor]], str] | None = None,
-    remedy: str = "",
-) -> dict[str, Tensor]:
-    """The file's tensors as a float32 state dict for a network whose own state dict is `like` (may be meta).
-
-    ignored: prefixes of entries that the network does without (a classifier); describe: says in words which
-    network the tensors look like. ExtractError naming missing and unexpected entries, other shapes, tensors that
-    are not plain floating-point ones, and NaN or Inf.
-    """
-    made_for = file.provenance.get("backbone", backbone)
-    if made_for != backbone:
-        raise ExtractError(
-            f"weights ({file.path}) are of backbone '{made_for}', not '{backbone}'; use --backbone {made_for}"
-        )
-    given = {name: tensor for name, tensor in file.tensors.items() if not name.startswith(tuple(ignored))}
-    wrong = _differences(given, like)
-    if wrong:
-        seen = f"; the file looks like {describe(file.tensors)}" if describe else ""
-        raise ExtractError(f"weights ({file.path}) do not fit backbone '{backbone}': {'; '.join(wrong)}{seen}{remedy}")
-    state = {
-        name: given[name].to(wanted.dtype) if name in given else torch.zeros(wanted.shape, dtype=wanted.dtype)
-        for name, wanted in like.items()
-    }
-    broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
-    if broken:
-        raise ExtractError(f"weights ({file.path}) must be finite, but hold NaN or Inf: {_some(broken)}")
-    return state
-
-
-def _differences(given: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> list[str]:
-    missing = [name for name in like if name not in given and not name.endswith(_COUNTER)]
-    unexpected = [name for name in given if name not in like]
-    shapes = [
-        f"{name} is {tuple(given[name].shape)}, not {tuple(like[name].shape)}"
-        for name in like
-        if name in given and given[name].shape != like[name].shape
-    ]
-    kinds = [name for name in like if name in given and not name.endswith(_COUNTER) and not _is_plain(given[name])]
-    lists = (
-        ("missing", missing),
-        ("unexpected", unexpected),
-        ("of another shape", shapes),
-        ("no dense floating-point tensors", kinds),
-    )
-    return [f"{len(names)} {what} ({_some(names)})" for what, names in lists if names]
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    """Whether it holds real numbers, one for each place (integers would be a quantised network's codes)."""
-    return tensor.is_floating_point() and tensor.layout == torch.strided and tensor.device.type == "cpu"
-
-
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
@@ -170,7 +137,7 @@ def digest(state: Mapping[str, Tensor]) -> str:
     """
     total = hashlib.sha256()
     for name in sorted(state):
-        if not name.endswith(_COUNTER):
+        if not name.endswith(COUNTER):
             values = state[name].detach().to("cpu", torch.float32).contiguous()
             total.update(f"{name} {tuple(values.shape)}\n".encode())
             total.update(values.numpy().astype("<f4", copy=False).data)
@@ -187,5 +154,5 @@ def write_weights(
     }
     broken = [name for name, tensor in rounded.items() if not torch.isfinite(tensor).all()]
     if broken:
-        raise ExtractError(f"weights hold NaN or Inf as {dtype}, so {path} was not written: {_some(broken)}")
+        raise ExtractError(f"weights hold NaN or Inf as {dtype}, so {path} was not written: {some(broken)}")
     write_bytes(path, save(rounded, metadata={"mastaf": json.dumps(dict(provenance), sort_keys=True)}))
