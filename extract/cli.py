@@ -11,7 +11,7 @@ import click
 
 from ..cache import console
 from ..cache.spec import TIMES
-from .backbones import BACKBONES
+from .backbones.plugins import backbone_names, find_loader
 from .datasets import DATASETS, find_dataset
 from .errors import ExtractError
 from .report import say_overlap, say_what_is_next, say_what_was_done, say_what_was_found
@@ -23,8 +23,16 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
+class _BackboneOption(click.Option):
+    """`--backbone`, whose help lists the names as they are when it is printed: plug-ins may come and go."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        self.help = f"{', '.join(backbone_names())}."
+        return super().get_help_record(ctx)
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--backbone", metavar="NAME", required=True, help=f"{', '.join(BACKBONES)}.")
+@click.option("--backbone", metavar="NAME", required=True, cls=_BackboneOption)
 @click.option("--dataset", metavar="NAME", required=True, help=f"{', '.join(DATASETS)}, or FILE.csv.")
 @click.option(
     "--root",
@@ -172,8 +180,7 @@ def run_command(
     **options: Any,
 ) -> dict[str, Any]:
     """What the command does; returns what `--json` holds. Other options are those of `run.extract`."""
-    if backbone not in BACKBONES:
-        raise ExtractError(console.unknown_name("backbone", backbone, BACKBONES))
+    find_loader(backbone)  # not imported yet
     if options["limit"] is not None and out is None:
         raise click.UsageError("--limit needs --out, so that an unfinished store is not taken for the data set's")
     from ..cache.store import store_class
