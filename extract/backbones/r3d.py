@@ -7,6 +7,7 @@ Kinetics-700 (K), Moments in Time (M), STAIR Actions (S) and their unions; the f
 from typing import Any
 
 from ..pixels import KINETICS_MEAN, KINETICS_STD, pixel_rule
+from .about import About
 from .base import Backbone
 from .resnet3d import ResNet3DPlan
 from .resnet3d_load import load_resnet3d
@@ -26,6 +27,18 @@ FILE = "r3d50_KMS_200ep.pth"
 ADVICE = (
     f"R3D-50's weights are {FILE} of https://github.com/kenshohara/3D-ResNets-PyTorch (MIT; its README links the "
     f"download): pass --weights FILE, or put {FILE} into the folder that $MASTAF_WEIGHTS names"
+)
+ABOUT = (
+    About(
+        name="r3d",
+        network="3D ResNet-50 (K. Hara et al.)",
+        weights=f"`{FILE}` of [3D-ResNets-PyTorch](https://github.com/kenshohara/3D-ResNets-PyTorch): Kinetics-700, "
+        "Moments in Time, STAIR Actions; its other files of R3D-50 load too",
+        licence="MIT",
+        frames=16,
+        size=224,
+        cube_shape=(2048, 1, 7, 7),
+    ),
 )
 _DATA = {"K": ("Kinetics-700", 700), "M": ("Moments in Time", 339), "S": ("STAIR Actions", 100)}
 _VARIANTS = ("K", "M", "S", "KM", "KS", "MS", "KMS")

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ..pixels import pixel_rule
+from .about import About
 from .base import Backbone
 from .resnet3d import ResNet3DPlan
 from .resnet3d_load import load_resnet3d
@@ -26,6 +27,18 @@ PLAN = ResNet3DPlan(
 )
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 SHIPPED = Path(__file__).with_name("r3d_tiny.safetensors")
+
+ABOUT = (
+    About(
+        name="r3d-tiny",
+        network="small 3D ResNet of this project",
+        weights="come with the package: the 12 train motions of `motion` ([how](r3d-tiny.md))",
+        licence="Apache-2.0",
+        frames=16,
+        size=64,
+        cube_shape=(128, 4, 4, 4),
+    ),
+)
 
 
 def load(

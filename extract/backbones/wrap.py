@@ -28,7 +28,7 @@ from ..pixels import PixelRule
 from .base import Backbone, StagedNet
 from .check import measure
 from .fit import fit_state, load_weights
-from .weights import WeightsFile, digest
+from .weights import WeightsFile, advised, digest
 
 WHOLE = "net"  # the only stage of a network that is no nn.Sequential
 
@@ -43,6 +43,8 @@ class WrappedNet(StagedNet):
         self._staged = type(net) is nn.Sequential
         if type(net) is nn.Sequential and len(dict(net.named_children())) != len(net):
             raise ExtractError("stages of an nn.Sequential must be modules of their own; build one for each place")
+        if not self.stages():
+            raise ExtractError("an nn.Sequential must have a stage, but is empty")
 
     def stages(self) -> dict[str, nn.Module]:
         """Name -> stage, in order."""
@@ -109,7 +111,10 @@ def _built(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     """The network in float32, drawn from `seed`; torch's global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return build().float()
+        net = build()
+    if not isinstance(net, nn.Module):
+        raise ExtractError(f"build must return a torch.nn.Module, but gave {type(net).__name__}")
+    return net.float().requires_grad_()
 
 
 def _give(
@@ -128,6 +133,8 @@ def _give(
         source = str(file.path)
     else:
         file = WeightsFile(Path(f"state dict of '{name}'"), dict(weights))
-        state, source = fit_state(file, like, backbone=name, ignored=ignored), "a state dict from its loader"
+        source = "a state dict from its loader"
+        with advised(advice):
+            state = fit_state(file, like, backbone=name, ignored=ignored)
     module.load_state_dict(state)
     return source, dict(file.provenance.get("facts", facts))
