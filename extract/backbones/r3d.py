@@ -26,7 +26,7 @@ PLAN = ResNet3DPlan(
 FILE = "r3d50_KMS_200ep.pth"
 ADVICE = (
     f"R3D-50's weights are {FILE} of https://github.com/kenshohara/3D-ResNets-PyTorch (MIT; its README links the "
-    f"download): pass --weights FILE, or put {FILE} into the folder that $MASTAF_WEIGHTS names"
+    f"download): pass --weights FILE, or put {FILE} into a folder that $MASTAF_WEIGHTS names"
 )
 ABOUT = (
     About(
