@@ -15,6 +15,7 @@ from ..cache.record import StoreHeader
 from ..cache.spec import FeatureSpec
 from ..cache.store import Store, store_class, writer_lock
 from .backbones.base import Backbone
+from .backbones.check import check_network
 from .decode import Clip, decode_clip
 from .decode_ahead import decode_in_order
 from .errors import ExtractError
@@ -75,6 +76,8 @@ def extract_layers(
     name = device_name(target)
     specs = [make_spec(b, views=views, sampling=sampling, precision=precision, device=target) for b in backbones]
     layout = _layout(specs, shard_rows=shard_rows, compress=compress, batch=batch, threads=threads)
+    if not all(out.exists() for out in outs):
+        check_network(backbones)  # before there is a store of cubes that it does not give
     timer = Timer()
     with ExitStack() as locks, timer.measure("total"):
         stores: list[Store] = []

@@ -2,16 +2,16 @@
 
 import json
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..errors import ExtractError
 from .base import Backbone
 from .plugins import Loader, reason_of
-
-CLIPS = 2  # two, so that a network that mixes up clips and frames is seen
 
 
 def check_record(value: Any, loader: Loader) -> Backbone:
@@ -40,34 +40,55 @@ def check_record(value: Any, loader: Loader) -> Backbone:
     return replace(value, facts={**facts, "plugin": loader.distribution}) if loader.distribution else value
 
 
-def check_cubes(backbone: Backbone) -> None:
-    """Run one batch of random clips. ExtractError unless it gives finite cubes of the declared shape."""
-    shape = tuple(measure(backbone).shape)
-    if shape != backbone.cube_shape:
-        raise ExtractError(
-            f"backbone '{backbone.name}' declares cubes of {_words(backbone.cube_shape)}, gave {_words(shape)}; "
-            "correct cube_shape in its loader"
-        )
+def random_clips(backbone: Backbone) -> Tensor:
+    """Clips [b, frames, size, size, 3], always the same: two, so that a network that mixes up clips is seen."""
+    shape = (2, backbone.frames, backbone.size, backbone.size, 3)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def measure(backbone: Backbone) -> torch.Tensor:
-    """The cube [c, t, h, w] of a random clip. ExtractError unless the network gives finite numbers of four axes."""
-    frames, size = backbone.frames, backbone.size
-    draw = torch.Generator().manual_seed(0)
-    clips = torch.randint(0, 256, (CLIPS, frames, size, size, 3), dtype=torch.uint8, generator=draw)
-    what = f"backbone '{backbone.name}' on clips of {frames} x {size} x {size}"
+def try_network(backbones: Sequence[Backbone], run: Callable[[Tensor], Sequence[Tensor]]) -> Sequence[Tensor]:
+    """What `run` makes of random clips: [b, c, t, h, w] of each backbone, all layers of one network. ExtractError
+    unless these are finite numbers of as many axes, whatever the network raises or gives instead."""
+    first = backbones[0]
+    clips = random_clips(first)
+    what = f"backbone '{first.name}' on clips of {first.frames} x {first.size} x {first.size}"
     try:
         with torch.inference_mode():
-            cubes: Any = backbone.forward(clips)  # [b, c, t, h, w]
+            found = run(clips)
     except Exception as error:
         raise ExtractError(f"{what} failed: {reason_of(error)}; give other --frames or --size, or mend it") from error
-    if not isinstance(cubes, torch.Tensor):
-        raise ExtractError(f"{what} must give a tensor [b, c, t, h, w], but gave {type(cubes).__name__}")
-    if cubes.dim() != 5 or len(cubes) != CLIPS:
-        raise ExtractError(f"{what} must give [{CLIPS}, c, t, h, w], but gave {list(cubes.shape)}")
-    if not (cubes.is_floating_point() and cubes.isfinite().all()):
-        raise ExtractError(f"{what} must give finite numbers, but gave NaN, Inf or integers; its weights are broken")
-    return cubes[0]
+    for cubes in found:
+        if not isinstance(cubes, Tensor):
+            raise ExtractError(f"{what} must give a tensor [b, c, t, h, w], but gave {type(cubes).__name__}")
+        if cubes.dim() != 5 or len(cubes) != len(clips):
+            raise ExtractError(f"{what} must give [{len(clips)}, c, t, h, w], but gave {list(cubes.shape)}")
+        if not cubes.isfinite().all():
+            raise ExtractError(f"{what} must give finite numbers, but gave NaN or Inf; its weights are broken")
+    return found
+
+
+def check_cubes(backbones: Sequence[Backbone], run: Callable[[Tensor], Sequence[Tensor]]) -> Sequence[Tensor]:
+    """See `try_network`; the cubes must be of the declared shapes, too."""
+    found = try_network(backbones, run)
+    for backbone, cubes in zip(backbones, found, strict=True):
+        shape = tuple(cubes.shape[1:])
+        if shape != backbone.cube_shape:
+            raise ExtractError(
+                f"backbone '{backbone.name}' at {backbone.layer} declares cubes of {_words(backbone.cube_shape)}, "
+                f"gave {_words(shape)}; correct cube_shape in its loader"
+            )
+    return found
+
+
+def check_network(backbones: Sequence[Backbone]) -> None:
+    """`check_cubes` of the plain network."""
+    first, layers = backbones[0], [backbone.layer for backbone in backbones]
+
+    def run(clips: Tensor) -> list[Tensor]:
+        found = first.module.outputs(first.normalise(clips), layers)
+        return [backbone.pool(found[backbone.layer]) for backbone in backbones]  # of [b, c, t, h, w]
+
+    check_cubes(backbones, run)
 
 
 def _words(shape: tuple[int, ...]) -> str:

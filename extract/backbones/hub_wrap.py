@@ -11,10 +11,11 @@ from ..errors import ExtractError
 from ..naming import some
 from ..pixels import PixelRule
 from .base import Backbone
+from .fit import fit_state
 from .hub_build import build_net, usual_frames, usual_size
 from .hub_model import load_model, random_model
 from .hub_positions import check_frames, refit_config, refit_state
-from .weights import WeightsFile, digest, fit_state, read_weights
+from .weights import WeightsFile, advised, digest, read_weights
 
 # Names of a file's entries -> names of the model's.
 Translate = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
@@ -54,8 +55,9 @@ def wrap(
         model = model if fitted is config else _refitted(model, config, fitted, name)
         known = facts(None)
     else:
-        file = read_weights(weights)
-        model, missing = _from_file(file, fitted, name, translate, advice), set()
+        with advised(advice):
+            file = read_weights(weights)
+            model, missing = _from_file(file, fitted, name, translate), set()
         known = facts(file)
     net, state = build_net(model, fitted, frames=frames, size=pixels.size, usual=usual, name=name)
     lacking = sorted(missing & set(state))
@@ -83,10 +85,10 @@ def wrap(
     return backbone.at(layer or last)
 
 
-def _from_file(file: WeightsFile, config: Any, name: str, translate: Translate, advice: str) -> nn.Module:
+def _from_file(file: WeightsFile, config: Any, name: str, translate: Translate) -> nn.Module:
     model = random_model(config, 0, name)
     given = WeightsFile(file.path, translate(file.tensors), file.provenance)
-    state = fit_state(given, model.state_dict(), backbone=name, remedy=_then(advice))
+    state = fit_state(given, model.state_dict(), backbone=name)
     model.load_state_dict(state, assign=True)
     return model
 

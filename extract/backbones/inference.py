@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..errors import ExtractError
+from .check import check_cubes, random_clips
 
 if TYPE_CHECKING:
     from .base import Backbone
 
 Net = TypeVar("Net", bound=nn.Module)
+_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
+FOLDING_ERROR = 0.01  # of a cube's norm, where a GPU rounds the products of float32; a wrong folding is far off
 WORST_ERROR = 0.1  # of a cube's norm; bfloat16 is off by 0.01 here
 WORST_ROUNDING = 1e-3
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -58,55 +61,45 @@ def prepare(
     if any(other.module is not first.module or other.pixels != first.pixels for other in backbones):
         raise ExtractError("layers computed in one pass must be of one network; load it once and use Backbone.at")
     precision = resolve_precision(precision, device, frames=first.frames)
-    clip = _noise(first)
-    exact = _fast(backbones, torch.float32, device, fold=False)(clip)
-    problem = ""
-    # A network whose convolutions and norms are registered in another order than they run is not folded.
-    for fold in (True, False):
-        run = _fast(backbones, PRECISIONS[precision], device, fold=fold)
-        problem = _problem(backbones, run(clip), exact, precision)
-        if not problem:
-            return run
-    raise ExtractError(problem)
-
-
-def _noise(backbone: "Backbone") -> Tensor:
-    """One random clip, uint8 [1, frames, size, size, 3]."""
-    shape = (1, backbone.frames, backbone.size, backbone.size, 3)
-    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-
-
-def _problem(backbones: Sequence["Backbone"], cubes: list[Tensor], exact: list[Tensor], precision: str) -> str:
-    """What is wrong with the cubes of a random clip, '' if nothing: their shapes must be those declared, the numbers
-    near those of the plain fp32 network. oneDNN's bfloat16 convolutions over a single frame, for one, are wrong."""
-    for backbone, found, wanted in zip(backbones, cubes, exact, strict=True):
-        shape = tuple(found.shape[1:])
-        if shape != backbone.cube_shape:
-            return (
-                f"backbone '{backbone.name}' must give the cubes that it declares at {backbone.layer}: "
-                f"{_words(backbone.cube_shape)}, but gave {_words(shape)}; mend its cube_shape"
+    exact = check_cubes(backbones, _runner(backbones, torch.float32, device, fold=False))
+    fold = _may_fold(backbones, exact, device)
+    run = _runner(backbones, PRECISIONS[precision], device, fold=fold)
+    if precision != "fp32":
+        # oneDNN's bfloat16 convolutions over a single frame, for one, are wrong.
+        error = _worst(run(random_clips(first)), exact)
+        if not error <= WORST_ERROR:
+            raise ExtractError(
+                f"precision ({precision}) gives wrong cubes of {first.name} on this machine: {100 * error:.0f} % off "
+                f"fp32 on random clips of {first.frames} frames; use --precision fp32"
             )
-        if not torch.isfinite(wanted).all():
-            return f"backbone '{backbone.name}' must give finite cubes, but gave NaN or Inf; its weights are unusable"
-        error = float((found - wanted).norm() / wanted.norm().clamp_min(1e-6))
-        if not error <= (WORST_ERROR if precision != "fp32" else WORST_ROUNDING):  # NaN arrives here too
-            return (
-                f"precision ({precision}) gives wrong cubes of {backbone.name} on this machine: {100 * error:.0f} % "
-                f"off plain fp32 on a random clip of {backbone.frames} frames; use --precision fp32"
-            )
-    return ""
+    return run
 
 
-def _words(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))
+def _may_fold(backbones: Sequence["Backbone"], exact: Sequence[Tensor], device: torch.device | str) -> bool:
+    """Whether the cubes stay the same: a network may apply a BatchNorm elsewhere than where it is registered."""
+    if not any(isinstance(part, _NORMS) for part in backbones[0].module.modules()):
+        return False
+    try:
+        found = _runner(backbones, torch.float32, device, fold=True)(random_clips(backbones[0]))
+    except (RuntimeError, ValueError, TypeError):  # of other widths
+        return False
+    return _worst(found, exact) <= FOLDING_ERROR
 
 
-def _fast(
+def _worst(found: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
+    """The largest error of cubes [b, c, t, h, w], as a share of their norm; NaN where there is one."""
+    pairs = zip(found, exact, strict=True)
+    errors = torch.stack([(one - other).norm() / other.norm().clamp_min(1e-6) for one, other in pairs])  # [layers]
+    return float(errors.max())
+
+
+def _runner(
     backbones: Sequence["Backbone"], dtype: torch.dtype, device: torch.device | str, *, fold: bool
 ) -> Callable[[Tensor], list[Tensor]]:
     first, layers = backbones[0], [backbone.layer for backbone in backbones]
     net = copy.deepcopy(first.module).eval().requires_grad_(False)
-    net = channels_last((fold_batchnorm(net) if fold else net).to(device=device, dtype=dtype))
+    net = fold_batchnorm(net) if fold else net
+    net = channels_last(net.to(device=device, dtype=dtype))
 
     @torch.inference_mode()
     def run(clips: Tensor) -> list[Tensor]:
@@ -130,7 +123,7 @@ def fold_batchnorm(net: Net) -> Net:
     """Fold each BatchNorm into the convolution registered right before it, in place; `net` must be in eval mode."""
     previous: tuple[str, nn.Module] = ("", net)
     for name, child in list(net.named_children()):
-        if isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d) and isinstance(previous[1], nn.Conv2d | nn.Conv3d):
+        if isinstance(child, _NORMS) and isinstance(previous[1], nn.Conv2d | nn.Conv3d):
             net.add_module(previous[0], fuse_conv_bn_eval(previous[1], child))
             net.add_module(name, nn.Identity())
         else:

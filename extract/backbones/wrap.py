@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ..errors import ExtractError
 from ..pixels import PixelRule
 from .base import Backbone, StagedNet
-from .check import measure
+from .check import try_network
 from .fit import fit_state, load_weights
 from .weights import WeightsFile, advised, digest
 
@@ -102,7 +102,8 @@ def wrap_module(
         module=module.eval(),
     )
     if cube_shape is None:
-        c, t, h, w = measure(backbone).shape
+        (cubes,) = try_network([backbone], lambda clips: [backbone.forward(clips)])
+        c, t, h, w = cubes.shape[1:]
         return replace(backbone, cube_shape=(c, t, h, w))
     return backbone
 

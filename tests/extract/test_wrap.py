@@ -27,6 +27,34 @@ class Plain(nn.Module):
         return self.bn(self.conv(x[:, self.order]).relu())
 
 
+class Tuple(nn.Module):
+    """Gives no tensor."""
+
+    def forward(self, x):
+        return x, x
+
+
+class Elsewhere(nn.Module):
+    """Each BatchNorm is registered right after a convolution, and applied somewhere else."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+        self.conv = nn.Conv3d(3, 6, 3, (1, 4, 4), 1)
+        self.bn = nn.BatchNorm3d(3 if how == "before" else 6)
+        draw = torch.Generator().manual_seed(1)
+        for values in (self.bn.running_mean, self.bn.running_var, self.bn.weight.data, self.bn.bias.data):
+            values.copy_(0.5 + torch.rand(values.shape, generator=draw))
+
+    def forward(self, x):
+        if self.how == "before":
+            return self.conv(self.bn(x))
+        y = self.conv(x)
+        return {"after relu": self.bn(y.relu()), "beside": self.bn(y) + y, "never": y, "right after": self.bn(y)}[
+            self.how
+        ]
+
+
 def staged():
     return nn.Sequential(
         OrderedDict(one=nn.Conv3d(3, 4, 3, (1, 4, 4), 1), two=nn.Sequential(nn.Conv3d(4, 5, 1), nn.ReLU()))
@@ -67,6 +95,16 @@ def test_cubes_are_those_of_the_network(build, layers):
     assert wrapped.cube_shape == tuple(wanted.shape[1:])
     torch.testing.assert_close(wrapped.forward(some_clips()), wanted, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(wrapped.prepare_for_inference("fp32")(some_clips()), wanted, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("how", ["before", "after relu", "beside", "never", "right after"])
+def test_the_fast_form_computes_what_the_network_computes(how):
+    wrapped = wrap(lambda: Elsewhere(how))
+    with torch.no_grad():
+        plain = wrapped.forward(some_clips())
+    torch.testing.assert_close(wrapped.prepare_for_inference("fp32")(some_clips()), plain, atol=1e-4, rtol=1e-4)
+    fast = wrapped.prepare_for_inference("bf16")(some_clips())
+    assert torch.nn.functional.cosine_similarity(fast.flatten(1), plain.flatten(1)).min() > 0.999
 
 
 def test_children_of_a_sequential_are_layers():
@@ -125,6 +163,8 @@ def test_every_parameter_can_be_trained():
         ({"weights": Plain().state_dict()}, "https://x.org"),
         ({"build": lambda: nn.Sequential(*[nn.ReLU()] * 2)}, "stages of an nn.Sequential must be modules of their own"),
         ({"build": lambda: nn.Flatten()}, "must give [2, c, t, h, w], but gave [2, 1536]"),
+        ({"build": lambda: nn.LSTM(16, 4)}, "failed: "),
+        ({"build": Tuple}, "must give a tensor [b, c, t, h, w], but gave tuple"),
         ({"build": lambda: nn.Conv2d(3, 4, 3)}, "failed: RuntimeError: "),
         ({"build": nn.Sequential}, "must have a stage"),
         ({"build": lambda: None}, "build must return a torch.nn.Module, but gave NoneType"),
