@@ -10,6 +10,7 @@ from typing import Any
 
 from ...cache.text import shown
 from ..errors import ExtractError
+from .about import About
 from .base import Backbone
 from .hub_build import usual_frames, usual_size
 from .hub_files import ModelFolder, find_model, where_to_put
@@ -20,6 +21,18 @@ from .weights import WeightsFile, find_weights
 
 IMAGE_FRAMES = 8  # of a clip, for encoders of images
 _NO_FOLDER = ModelFolder(path=Path(), revision="", source="")
+
+ABOUT = (
+    About(
+        name="hf:MODEL_ID",
+        network="any encoder of videos or images of the Hugging Face hub",
+        weights="the model's",
+        licence="as its card says",
+        frames=None,
+        size=None,
+        cube_shape=None,
+    ),
+)
 
 
 def load(

@@ -13,6 +13,7 @@ import transformers
 from torch import Tensor
 
 from ..pixels import pixel_rule
+from .about import About
 from .base import Backbone
 from .hub_files import ModelFolder
 from .hub_wrap import own_names, wrap
@@ -26,6 +27,23 @@ ADVICE = (
     f"TSN's weights are {MODEL_ID} of the Hugging Face hub (Apache-2.0), or a file of torchvision's resnet50 "
     "(resnet50-0676ba61.pth or resnet50-11ad3fa6.pth, BSD-3-Clause): pass --weights FILE, or put FILE into the folder "
     "that $MASTAF_WEIGHTS names; offline, `hf download` the model elsewhere and pass --weights DIR"
+)
+
+_WEIGHTS = (
+    f"[{MODEL_ID}](https://huggingface.co/{MODEL_ID}), or torchvision's `resnet50` ([resnet50-0676ba61.pth]"
+    "(https://download.pytorch.org/models/resnet50-0676ba61.pth)): ImageNet-1k"
+)
+ABOUT = tuple(
+    About(
+        name=name,
+        network="2D ResNet-50, frame by frame (L. Wang et al., K. He et al.)",
+        weights=_WEIGHTS,
+        licence="Apache-2.0; torchvision's BSD-3-Clause",
+        frames=FRAMES,
+        size=224,
+        cube_shape=(2048, t, 7, 7),
+    )
+    for name, t in (("tsn", FRAMES), ("tsn --time mean", 1))
 )
 
 

@@ -9,6 +9,7 @@ import transformers
 
 from ..errors import ExtractError
 from ..pixels import pixel_rule
+from .about import About
 from .base import Backbone
 from .hub_build import usual_size
 from .hub_model import read_config
@@ -22,6 +23,18 @@ ADVICE = (
     f"ViViT's weights are {MODEL_ID} of the Hugging Face hub (MIT): where there is no network, run "
     f"`hf download {MODEL_ID} --local-dir DIR` elsewhere and pass --weights DIR, or put DIR into the folder that "
     f"$MASTAF_WEIGHTS names, as {MODEL_ID.split('/')[1]}"
+)
+
+ABOUT = (
+    About(
+        name="vivit",
+        network="ViViT-B/16x2 (A. Arnab et al.)",
+        weights=f"[{MODEL_ID}](https://huggingface.co/{MODEL_ID}): Kinetics-400",
+        licence="MIT",
+        frames=FRAMES,
+        size=224,
+        cube_shape=(768, FRAMES // 2, 14, 14),
+    ),
 )
 
 
