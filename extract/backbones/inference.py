@@ -19,7 +19,6 @@ Net = TypeVar("Net", bound=nn.Module)
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
 FOLDING_ERROR = 0.01  # of a cube's norm, where a GPU rounds the products of float32; a wrong folding is far off
 WORST_ERROR = 0.1  # of a cube's norm; bfloat16 is off by 0.01 here
-WORST_ROUNDING = 1e-3
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

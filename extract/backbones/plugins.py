@@ -34,7 +34,10 @@ class Loader:
         if not self.distribution:
             return point.load()
         try:
-            return point.load()
+            function = point.load()
+            if not callable(function):
+                raise TypeError(f"{point.attr} is no function")
+            return function
         except Exception as error:
             raise ExtractError(
                 f"backbone '{self.name}' of distribution {self.distribution} cannot be imported from {self.target} "

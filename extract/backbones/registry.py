@@ -25,9 +25,9 @@ def load_backbone(
     """Load a backbone of the table or of a plug-in, in eval mode.
 
     name: of the table, of a plug-in, or `hf:MODEL_ID`; weights: a file, a folder, `hub`, `random`, or None for the
-    backbone's own; frames, size, layer: None for the backbone's own; resize: `squash` or `short`; time: `keep`, or `mean` for cubes
-    averaged over time; revision: branch, tag or commit on the hub; seed: of random weights. Raises ExtractError on an
-    unknown name, and for whatever is wrong with the weights.
+    backbone's own; frames, size, layer: None for the backbone's own; resize: `squash` or `short`; time: `keep`, or
+    `mean` for cubes averaged over time; revision: branch, tag or commit on the hub; seed: of random weights. Raises
+    ExtractError on an unknown name, and for whatever is wrong with the weights.
     """
     loader = find_loader(name)
     for argument, value in (("frames", frames), ("size", size)):

@@ -263,13 +263,13 @@ def test_a_cube_of_nan_is_a_failed_row(tmp_path, go, monkeypatch):
 
 
 def test_weights_that_give_nothing_but_nan_are_refused_at_once(tmp_path, go, decoder):
-    with pytest.raises(ExtractError, match=r"must give finite cubes.*weights are unusable"):
+    with pytest.raises(ExtractError, match=r"must give finite numbers.*weights are broken"):
         go(backbone=make_backbone(gain=float("nan")))
     assert decoder.calls == []
 
 
 def test_cubes_of_another_shape_than_declared_are_refused_at_once(go, decoder):
-    with pytest.raises(ExtractError, match="declares at pool: 3 x 2 x 2 x 1, but gave 3 x 2 x 2 x 2"):
+    with pytest.raises(ExtractError, match="at pool declares cubes of 3 x 2 x 2 x 1, gave 3 x 2 x 2 x 2"):
         go(backbone=replace(make_backbone(), cube_shape=(3, 2, 2, 1)))
     assert decoder.calls == []
 
@@ -294,7 +294,7 @@ def test_layers_in_one_pass_are_those_of_single_passes(tmp_path, go, decoder):
         assert (all_cubes(store) == all_cubes(alone)).all()
         assert store.reasons() == alone.reasons()
     conv, mean = (all_cubes(open_store(out)).astype(np.float32) for out in (outs[0], outs[2]))
-    np.testing.assert_allclose(mean, conv.mean(axis=3, keepdims=True), atol=6e-3)  # [n, views, c, t, h, w]
+    np.testing.assert_allclose(mean, conv.mean(axis=3, keepdims=True), atol=1e-2)  # [n, views, c, t, h, w]
 
 
 def test_a_pass_finishes_what_each_store_lacks(tmp_path, go, decoder):
