@@ -1,6 +1,7 @@
-"""Small stores of made-up cubes, for tests of what comes after extraction."""
+"""Small stores of made-up cubes, for tests of what comes after extraction, and small models in the hub's format."""
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,55 @@ def make_store() -> Callable[..., Any]:
 def toy_store(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A separable store that no test changes: six train, three val, four test classes of eight videos."""
     return write_store(tmp_path_factory.mktemp("toy") / "toy.zarr")
+
+
+PROCESSOR: dict[str, Any] = {
+    "do_resize": True,
+    "size": {"height": 32, "width": 32},
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.5, 0.4, 0.3],
+    "image_std": [0.25, 0.2, 0.3],
+}
+
+
+def _save_encoder(folder: Path, config: Any, *, file: str = "preprocessor_config.json", **processor: Any) -> Path:
+    """A small model of the transformers library with random weights, as the hub holds models: config.json,
+    model.safetensors and the processor's file with these settings."""
+    import torch
+    import transformers
+    from transformers.utils import logging
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = transformers.MODEL_MAPPING[type(config)](config)
+        for parameter in model.parameters():  # tables of positions begin at zero, and biases too
+            if parameter.requires_grad:
+                parameter.data += 0.02 * torch.randn(parameter.shape)
+    logging.disable_progress_bar()
+    model.save_pretrained(folder)
+    logging.enable_progress_bar()
+    (folder / file).write_text(json.dumps(PROCESSOR | processor))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def save_encoder() -> Callable[..., Path]:
+    return _save_encoder
+
+
+@pytest.fixture(scope="module")
+def small_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """What each entry of the table of backbones may be tried as, without a network: $MASTAF_WEIGHTS holds a model for
+    `hf:tiny-encoder`, and `vivit` is three narrow blocks, as the whole one takes seconds each time."""
+    import transformers
+    from mastaf.extract.backbones import BACKBONES, vivit
+
+    folder = tmp_path_factory.mktemp("weights")
+    column = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
+    _save_encoder(folder / "tiny-encoder", transformers.ViTConfig(**column, image_size=32, patch_size=8))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MASTAF_WEIGHTS", str(folder))
+        patch.setattr(vivit, "published_config", lambda: transformers.VivitConfig(**column))
+        yield {name: name.replace("hf:MODEL_ID", "hf:tiny-encoder") for name in BACKBONES}

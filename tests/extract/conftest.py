@@ -8,16 +8,11 @@ make_video(name, *codec_arguments, frames=20)    a file of numbered frames, made
 frame_folder                                     a folder of 20 numbered frames, f1.png to f20.png. Shared too
 every_frame(path, rule) -> uint8 [n, s, s, 3]    all frames of a video through the rule: the slow, obvious decoder
 rule                                             a small PixelRule: 64 x 64, centre crop 56
-save_encoder(folder, config, **processor) -> Path  a small model of the transformers library with random weights, as
-                                                 the hub holds models: config.json, model.safetensors and the
-                                                 processor's file with these settings
 """
 
-import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -105,37 +100,3 @@ def every_frame() -> Callable[[Path, PixelRule], np.ndarray]:
 @pytest.fixture(scope="session")
 def rule() -> PixelRule:
     return pixel_rule(56, resize_size=64)
-
-
-PROCESSOR: dict[str, Any] = {
-    "do_resize": True,
-    "size": {"height": 32, "width": 32},
-    "do_rescale": True,
-    "rescale_factor": 1 / 255,
-    "do_normalize": True,
-    "image_mean": [0.5, 0.4, 0.3],
-    "image_std": [0.25, 0.2, 0.3],
-}
-
-
-def _save_encoder(folder: Path, config: Any, *, file: str = "preprocessor_config.json", **processor: Any) -> Path:
-    import torch
-    import transformers
-    from transformers.utils import logging
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = transformers.MODEL_MAPPING[type(config)](config)
-        for parameter in model.parameters():  # tables of positions begin at zero, and biases too
-            if parameter.requires_grad:
-                parameter.data += 0.02 * torch.randn(parameter.shape)
-    logging.disable_progress_bar()
-    model.save_pretrained(folder)
-    logging.enable_progress_bar()
-    (folder / file).write_text(json.dumps(PROCESSOR | processor))
-    return folder
-
-
-@pytest.fixture(scope="session")
-def save_encoder() -> Callable[..., Path]:
-    return _save_encoder

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mastaf.extract.backbones import BACKBONES, vivit
+from mastaf.extract.backbones import BACKBONES
 from mastaf.extract.backbones.base import Backbone
 from mastaf.extract.backbones.inference import cpu_has_bf16, resolve_precision
 from mastaf.extract.backbones.registry import load_backbone
@@ -19,25 +19,9 @@ from mastaf.extract.errors import ExtractError
 FRAMES, SIZE = 8, 32
 
 
-@pytest.fixture(scope="module", autouse=True)
-def weights_folder(tmp_path_factory, save_encoder):
-    """$MASTAF_WEIGHTS with a model, so that `hf:tiny-encoder` needs no network; and a ViViT of three narrow blocks, as
-    the whole one, which test_tsn_vivit.py makes, takes a second each time."""
-    import transformers
-
-    folder = tmp_path_factory.mktemp("weights")
-    column = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
-    save_encoder(folder / "tiny-encoder", transformers.ViTConfig(**column, image_size=32, patch_size=8))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MASTAF_WEIGHTS", str(folder))
-        patch.setattr(vivit, "published_config", lambda: transformers.VivitConfig(**column))
-        yield folder
-
-
 @pytest.fixture(scope="module", params=list(BACKBONES))
-def backbone(request) -> Backbone:
-    name = request.param.replace("hf:MODEL_ID", "hf:tiny-encoder")
-    loaded = load_backbone(name, weights="random", frames=FRAMES, size=SIZE, seed=3)
+def backbone(request, small_hub) -> Backbone:
+    loaded = load_backbone(small_hub[request.param], weights="random", frames=FRAMES, size=SIZE, seed=3)
     # Statistics as after training, so that folding has something to fold.
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

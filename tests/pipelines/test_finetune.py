@@ -106,13 +106,15 @@ def test_the_seed_decides_everything(root, tmp_path):
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("name", list(BACKBONES))
-def test_every_backbone_can_be_tuned(root, tmp_path, name):
+@pytest.mark.parametrize("entry", list(BACKBONES))
+def test_every_backbone_can_be_tuned(root, tmp_path, small_hub, entry):
+    name = small_hub[entry]
     summary = tune(root, tmp_path / "run", backbone=name, frames=8, steps=1, batch=2, weights_dtype="float16")
     path = tmp_path / "run/backbone.safetensors"
     assert load_backbone(name, weights=str(path), frames=8, size=32).weights_sha256 == summary["weights_sha256"]
     with safe_open(path, framework="pt") as file:
-        assert file.get_tensor("conv1.weight").dtype == torch.float16
+        kinds = {file.get_tensor(tensor).dtype for tensor in file.keys()}  # noqa: SIM118 - no dictionary
+    assert kinds <= {torch.float16, torch.int64}
     path.unlink()
 
 
