@@ -7,8 +7,11 @@ from typing import Any
 import click
 
 from .methods import METHODS
+from .optimisation import OPTIMISERS, SCHEDULES, TRAIN_PRECISIONS
 
 Command = Callable[..., Any]
+
+_POSITIVE = click.FloatRange(0, min_open=True)
 
 # Names of the method's own keywords on the command line -> its keyword and what a flag means.
 _KEYWORDS: dict[str, tuple[str, Any]] = {
@@ -18,6 +21,8 @@ _KEYWORDS: dict[str, tuple[str, Any]] = {
     "no_residual": ("residual", False),
     "adapter": ("adapter", True),
     "global_weight": ("global_weight", None),
+    "tau": ("tau", None),
+    "bottleneck": ("bottleneck", None),
 }
 
 
@@ -71,6 +76,13 @@ SWITCHES = several(
         metavar="X",
         help="Weight of the global loss  [default: 2].",
     ),
+    click.option("--tau", type=_POSITIVE, metavar="X", help="Temperature of the attention  [default: 0.025]."),
+    click.option(
+        "--bottleneck",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Width of the meta-learner, the paper's l  [default: 6].",
+    ),
 )
 PARTS = several(
     click.option("--no-meta-learner", is_flag=True, help="Give every position equal weight."),
@@ -84,7 +96,39 @@ QUERIES = several(
     ),
     click.option("--queries", type=click.IntRange(1), help="Queries of each class with --query-mode per_class."),
 )
-TRAINING = several(
+LR = click.option("--lr", type=_POSITIVE, metavar="X", help="Learning rate  [default: the method's, 0.01].")
+OPTIMISATION = several(
+    click.option("--optimiser", type=click.Choice(OPTIMISERS), help="[default: the method's, sgd]"),
+    click.option(
+        "--weight-decay",
+        type=click.FloatRange(0),
+        metavar="X",
+        help="[default: the method's, 0; with another --optimiser its usual one]",
+    ),
+    click.option("--schedule", type=click.Choice(SCHEDULES), help="Of the learning rate  [default: constant]."),
+    click.option(
+        "--step-every",
+        type=click.IntRange(1),
+        metavar="N",
+        help="With --schedule step: episodes a stage  [default: a third].",
+    ),
+    click.option(
+        "--step-factor", type=_POSITIVE, metavar="X", help="With --schedule step: lr of the next stage  [default: 0.1]."
+    ),
+    click.option("--clip-norm", type=_POSITIVE, metavar="X", help="Shorten gradients to this norm  [default: as is]."),
+    click.option(
+        "--label-smoothing",
+        type=click.FloatRange(0, 1, max_open=True),
+        metavar="X",
+        help="Share of a label spread over all classes  [default: 0].",
+    ),
+    click.option(
+        "--train-precision",
+        type=click.Choice(TRAIN_PRECISIONS),
+        help="bf16: losses in mixed precision, gradients a few % off  [default: fp32].",
+    ),
+)
+SCHEDULE = several(
     click.option(
         "--train-episodes",
         type=click.IntRange(1),
@@ -94,7 +138,6 @@ TRAINING = several(
     click.option(
         "--batch", type=click.IntRange(1), metavar="B", help="Episodes an update  [default: as published, 32]."
     ),
-    click.option("--lr", type=click.FloatRange(0, min_open=True), help="Learning rate  [default: the method's, 0.01]."),
     click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of training."),
     click.option(
         "--val-episodes", type=click.IntRange(2), metavar="N", help="Val episodes to select by  [default: 1000]."
@@ -109,6 +152,7 @@ TRAINING = several(
         "--patience", type=click.IntRange(1), metavar="N", help="Stop after N validations without a better one."
     ),
 )
+TRAINING = several(LR, OPTIMISATION, SCHEDULE)
 LIST = several(
     click.option("--list-seed", type=click.IntRange(0, 2**63 - 1), help="Seed of the list of episodes  [default: 0]."),
 )

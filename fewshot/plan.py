@@ -1,9 +1,8 @@
 """What a training run will do, settled before anything is written: method, settings, train and val videos."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, TypedDict
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -16,18 +15,19 @@ from .environment import describe_device, versions
 from .episode import Episode, EpisodeRows
 from .errors import FewShotError
 from .methods.base import Method
+from .optimisation import Optimisation, check_optimisation
 from .run_config import RunConfig
 from .sampler import EpisodeSampler
 
 VAL_LIST_SEED = 0
 
 
-class TrainSettings(TypedDict, total=False):
+class TrainSettings(Optimisation, total=False):
     """Keyword arguments of `train` that say what is trained; left out or None: the method's or data set's own value.
 
-    select: keep the weights that are best on val, by `val_episodes` fixed episodes every `val_every` training
-    episodes; patience: stop after so many validations without a better one; allow_partial: use what an unfinished
-    extraction has.
+    Those of `Optimisation` too. select: keep the weights that are best on val, by `val_episodes` fixed episodes every
+    `val_every` training episodes; patience: stop after so many validations without a better one; allow_partial: use
+    what an unfinished extraction has.
     """
 
     method: str
@@ -38,7 +38,6 @@ class TrainSettings(TypedDict, total=False):
     queries: int | None
     train_episodes: int | None
     batch: int | None
-    lr: float | None
     seed: int
     val_episodes: int | None
     val_every: int | None
@@ -78,19 +77,18 @@ def plan_training(
     queries: int | None = None,
     train_episodes: int | None = None,
     batch: int | None = None,
-    lr: float | None = None,
     seed: int = 0,
     val_episodes: int | None = None,
     val_every: int | None = None,
     patience: int | None = None,
     select: bool = True,
     allow_partial: bool = False,
+    **optimisation: Unpack[Optimisation],
 ) -> TrainPlan:
     """Check the settings against the store and build the method from `seed`. Raises FewShotError."""
     _check_numbers(train_episodes=train_episodes, batch=batch, val_every=val_every, patience=patience)
     _check_numbers(2, val_episodes=val_episodes)
-    if lr is not None and not 0 < lr < math.inf:
-        raise FewShotError(f"lr ({lr}) must be a number above 0")
+    check_optimisation(optimisation)
     torch.manual_seed(seed)
     n_classes = len(store.index.classes_of("train"))
     made = build_method(method, method_keywords or {}, spec=store.spec, n_train_classes=n_classes)
@@ -110,7 +108,12 @@ def plan_training(
         notes.append(f"{method}: no trainable parameter reaches the scores, so training is skipped")
     schedule: dict[str, Any] = asdict(
         resolve_schedule(
-            store.header.dataset, made.defaults, batch=batch, episodes=train_episodes, lr=lr, val_every=val_every
+            store.header.dataset,
+            made.defaults,
+            batch=batch,
+            episodes=train_episodes,
+            val_every=val_every,
+            **optimisation,
         )
     )
     if bank is None:

@@ -14,6 +14,8 @@ from .episode import EpisodeRows
 from .errors import FewShotError
 from .methods.base import Method
 from .metrics import episode_accuracy, mean_and_ci95
+from .optimisation import learning_rate
+from .optimiser import loss_precision, make_optimiser
 from .run_config import RunConfig
 from .run_state import RunProgress, append_metrics, load_state, save_state, trim_metrics
 from .sampler import EpisodeSampler
@@ -43,7 +45,8 @@ class Trainer:
     ) -> None:
         self.folder, self.config, self.method, self.device = folder, config, method.to(device), device
         self.bank, self.sampler, self.val = bank, sampler, val
-        self.optimiser = make_optimiser(method, config)
+        self._trained = [p for p in method.parameters() if p.requires_grad]
+        self.optimiser = make_optimiser(self._trained, config)
         self.class_ids = config.train_class_ids
         self._buffers = Buffers()
         self._drawn: tuple[int, EpisodeRows] = (0, sampler.rows(0, 0))
@@ -81,6 +84,7 @@ class Trainer:
         videos = self.config.way * self.config.shot + self.sampler.queries_per_episode
         views = draw_views(self.config.seed, progress.episodes, count, videos, self.config.views)
         self.method.train()
+        self._set_learning_rate(progress.episodes)
         self.optimiser.zero_grad(set_to_none=True)
         total = 0.0
         # Chunks bound the memory; each has equally many queries an episode, so weights by episodes give the mean.
@@ -92,15 +96,22 @@ class Trainer:
                 views=views[first : first + len(part)],
                 buffers=self._buffers,
             )
-            loss = self.method.loss(episode) * (len(part) / count)
+            with loss_precision(self.config, self.device):
+                loss = self.method.loss(episode, smoothing=self.config.label_smoothing) * (len(part) / count)
             value = float(loss.detach())
             if not np.isfinite(value):
                 self._refuse(progress, count, value)
             loss.backward()
             total += value
+        if self.config.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self._trained, self.config.clip_norm)
         self.optimiser.step()
         self._window = (self._window[0] + count, self._window[1] + time.monotonic() - start)
         return total
+
+    def _set_learning_rate(self, episodes: int) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.config, episodes)
 
     def _rows(self, start: int, count: int) -> EpisodeRows:
         first, drawn = self._drawn
@@ -128,6 +139,7 @@ class Trainer:
         line: dict[str, float | int | None] = {
             "episodes": progress.episodes,
             "loss": progress.loss_sum / max(progress.loss_count, 1),
+            "lr": self.optimiser.param_groups[0]["lr"],
             "train_accuracy": self._accuracy(self.bank, self._scored)[0],
             "val_accuracy": None,
             "val_ci95": None,
@@ -164,17 +176,6 @@ class Trainer:
             f"the loss is {value} at update {step} (episodes {progress.episodes + 1} to {progress.episodes + count}); "
             f"{good}; lower --lr ({self.config.lr}) and give another --out"
         )
-
-
-def make_optimiser(method: Method, config: RunConfig) -> torch.optim.Optimizer:
-    """The optimiser of a run's settings. Raises FewShotError for one that does not exist."""
-    parameters = [p for p in method.parameters() if p.requires_grad]
-    lr, decay = config.lr, config.weight_decay
-    if config.optimiser == "sgd":
-        return torch.optim.SGD(parameters, lr=lr, momentum=config.momentum, weight_decay=decay)
-    if config.optimiser == "adam":
-        return torch.optim.Adam(parameters, lr=lr, weight_decay=decay)
-    raise FewShotError(f"optimiser ({config.optimiser}) must be sgd or adam")
 
 
 def _best(progress: RunProgress) -> str:

@@ -31,14 +31,18 @@ class Needs:
 class Defaults:
     """A method's published optimisation; the command line overrides each.
 
-    optimiser: `sgd` or `adam`; lr; momentum; weight_decay; batch: episodes per update; episodes: training
-    episodes. None where the data set decides (MASTAF's batch and episodes follow the data set).
+    optimiser: `sgd`, `adam` or `adamw`; lr; momentum; weight_decay; schedule: `constant`, `cosine` or `step`, which
+    multiplies lr by step_factor every step_every episodes (None: thrice in a run); batch: episodes per update;
+    episodes: training episodes. None where the data set decides (MASTAF's batch and episodes follow the data set).
     """
 
     optimiser: str = "sgd"
     lr: float = 0.01
     momentum: float = 0.0
     weight_decay: float = 0.0
+    schedule: str = "constant"
+    step_every: int | None = None
+    step_factor: float = 0.1
     batch: int | None = None
     episodes: int | None = None
 
@@ -98,10 +102,13 @@ class Method(nn.Module):
         """Logits [b, q, way]."""
         raise NotImplementedError
 
-    def loss(self, episode: Episode) -> Tensor:
-        """Mean cross-entropy of the logits with the queries' ways; a scalar."""
+    def loss(self, episode: Episode, *, smoothing: float = 0.0) -> Tensor:
+        """Mean cross-entropy of the logits with the queries' ways; a scalar.
+
+        smoothing: share of every target that is spread evenly over all of its classes.
+        """
         logits = self(episode)  # [b, q, way]
-        return F.cross_entropy(logits.flatten(0, 1), episode.labels.flatten())
+        return F.cross_entropy(logits.flatten(0, 1), episode.labels.flatten(), label_smoothing=smoothing)
 
     def calibrate(self, cubes: Tensor) -> None:
         """See train cubes [n, c, t, h, w] once, before training, to set a feature scale."""

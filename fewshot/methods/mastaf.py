@@ -104,16 +104,19 @@ class MASTAF(Method):
         maps = relate(classes, queries, query_self=attends or metric == "pool")
         return self.logits(maps, self.attend(maps, query_self=attends), metric)
 
-    def loss(self, episode: Episode) -> Tensor:
-        """loss_scale * (L1 + global_weight * L2), a scalar; in training it moves the running statistics once."""
+    def loss(self, episode: Episode, *, smoothing: float = 0.0) -> Tensor:
+        """loss_scale * (L1 + global_weight * L2), a scalar; in training it moves the running statistics once.
+
+        smoothing: of the labels, in both.
+        """
         classes, queries = self._flatten(episode)
         metric, attends = self.profile.train_metric, self._loss_needs_query_self(queries.shape[1])
         maps = relate(classes, queries, query_self=attends or metric == "pool")
         attention = self.attend(maps, query_self=attends)
         logits = self.logits(maps, attention, metric)  # [b, q, way] or [b, q, way, L]
-        total = cross_entropy(logits, episode.labels)
+        total = cross_entropy(logits, episode.labels, smoothing=smoothing)
         if self.classifier is not None:
-            part = self._global_loss(classes, queries, attention, episode)
+            part = self._global_loss(classes, queries, attention, episode, smoothing)
             total = total + self.profile.global_weight * part
         return self.profile.loss_scale * total
 
@@ -212,20 +215,22 @@ class MASTAF(Method):
         read = self.variant == "self" and profile.global_input == "query_true" and self.classifier is not None
         return profile.train_metric != "dense" or read or (normalised and queries > 1)
 
-    def _global_loss(self, classes: Tensor, queries: Tensor, attention: Attention, episode: Episode) -> Tensor:
+    def _global_loss(
+        self, classes: Tensor, queries: Tensor, attention: Attention, episode: Episode, smoothing: float
+    ) -> Tensor:
         """L2, a scalar: the training class read from the variant's own attended cubes."""
         if self.classifier is None:
             return queries.new_zeros(())
         crosses = self.variant in ("cross", "full")
         if self.profile.global_input == "support":
             of_class = attention.class_cross if crosses else _unsqueeze(attention.class_self, 1)  # [b, q or 1, way, L]
-            return self.classifier.pooled_loss(classes, self._weigh(of_class), episode.class_ids)
+            return self.classifier.pooled_loss(classes, self._weigh(of_class), episode.class_ids, smoothing=smoothing)
         of_query = attention.query_self  # [b, q, L]
         if crosses and attention.query_cross is not None:
             true = episode.labels[:, :, None, None].expand(-1, -1, 1, queries.shape[-1])  # [b, q, 1, L]
             of_query = attention.query_cross.gather(2, true).squeeze(2)  # [b, q, L]
         ids = episode.class_ids.gather(1, episode.labels)  # [b, q]
-        return self.classifier.dense_loss(queries, self._weigh(of_query), ids)
+        return self.classifier.dense_loss(queries, self._weigh(of_query), ids, smoothing=smoothing)
 
 
 def _unsqueeze(attention: Tensor | None, axis: int) -> Tensor | None:

@@ -35,7 +35,8 @@ def test_a_run_writes_what_it_did(tmp_path: Path, toy_store: Any, capsys: pytest
     assert summary.coverage["train"] == {"videos": 48, "failed": 0, "missing": 0}
     lines = metrics(tmp_path / "run")
     assert [line["episodes"] for line in lines] == [24, 48, 72, 96]
-    assert set(lines[0]) == {"episodes", "loss", "train_accuracy", "val_accuracy", "val_ci95", "episodes_per_s"}
+    fields = {"episodes", "loss", "lr", "train_accuracy", "val_accuracy", "val_ci95", "episodes_per_s"}
+    assert set(lines[0]) == fields
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["recipe"] == toy_store.spec.recipe
     assert config["store"] == toy_store.digest
@@ -253,9 +254,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 
     real, calls = MASTAF.loss, [0]
 
-    def blow_up(self: MASTAF, episode: Any) -> torch.Tensor:
+    def blow_up(self: MASTAF, episode: Any, *, smoothing: float) -> torch.Tensor:
         calls[0] += 1
-        return real(self, episode) * (float("nan") if calls[0] == 5 else 1.0)
+        return real(self, episode, smoothing=smoothing) * (float("nan") if calls[0] == 5 else 1.0)
 
     monkeypatch.setattr(MASTAF, "loss", blow_up)
     with pytest.raises(FewShotError, match=r"loss is nan at update 5 \(episodes 33 to 40\).*best\.safetensors.*--lr"):
