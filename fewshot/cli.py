@@ -37,6 +37,7 @@ def cli() -> None:
 @click.option("--shot", type=click.IntRange(1), default=1, show_default=True, help="Examples of each class.")
 @options.QUERIES
 @options.TRAINING
+@click.option("--tensorboard", is_flag=True, help="Write metrics as TensorBoard event files too (an extra).")
 @options.path_option("--out", metavar="DIR", help="Folder of the run  [default: runs/NAME].")
 @console.json_option
 def train(features: Path, json_file: Path | None, **given: Any) -> None:
@@ -50,6 +51,7 @@ def train(features: Path, json_file: Path | None, **given: Any) -> None:
       mastaf-fewshot train --features cache/hmdb51_r3d.zarr
       mastaf-fewshot train --features cache/toy.zarr --way 3 --shot 5 --train-episodes 2000 --out runs/toy
       mastaf-fewshot train --features cache/toy.zarr --preset paper --lambda 1 --patience 5
+      mastaf-fewshot train --features cache/toy.zarr --optimiser adamw --schedule cosine --tensorboard
     """
     keywords = options.method_keywords(given)
     from ..cache.store import open_store

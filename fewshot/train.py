@@ -20,9 +20,10 @@ from .checkpoint import (
 )
 from .environment import describe_device, resolve_device
 from .errors import FewShotError
+from .event_files import EventFiles, require_tensorboard
 from .plan import TrainPlan, TrainSettings, calibration_cubes, plan_training
 from .run_config import CONFIG_FILE, RunConfig, read_config, run_name, write_config
-from .run_state import METRICS_FILE, STATE_FILE, RunProgress
+from .run_state import METRICS_FILE, STATE_FILE, RunProgress, read_metrics
 from .trainer import Trainer
 
 _RUN_FILES = (CONFIG_FILE, STATE_FILE, METRICS_FILE, BEST_FILE, LAST_FILE, SUMMARY_FILE)
@@ -33,6 +34,7 @@ def train(
     *,
     out: Path | None = None,
     device: str = "cpu",
+    tensorboard: bool = False,
     progress: bool = True,
     **settings: Unpack[TrainSettings],
 ) -> TrainSummary:
@@ -41,10 +43,12 @@ def train(
     settings: see `TrainSettings` and, for the defaults, `plan_training`. Without enough val classes, or with
     select=False, the last weights are kept. A method whose scores no parameter reaches is written untrained.
     On a CPU a killed run ends with the same weights, bit for bit, as one that was not (same torch, same number of
-    threads). progress: say what happens. Raises FewShotError for settings that cannot be, and for a loss that is
-    not finite; StoppedError when another process trains in `out`.
+    threads). tensorboard: write the metrics as event files too. progress: say what happens. Raises FewShotError for
+    settings that cannot be, and for a loss that is not finite; StoppedError when another process trains in `out`.
     """
     chosen = resolve_device(device)
+    if tensorboard:
+        require_tensorboard()
     with torch.random.fork_rng(devices=[chosen] if chosen.type == "cuda" else []):
         plan = plan_training(store, device=chosen, **settings)
         folder = Path(out or _default_folder(store, settings, plan.config))
@@ -52,15 +56,17 @@ def train(
         with writer_lock(folder / "run"):
             finished = _enter(folder, plan.config, say=progress)
             if finished is not None:
+                if tensorboard:
+                    EventFiles(folder, read_metrics(folder)).close()
                 return finished
             if progress:
                 console.say(f"training in {folder} on {describe_device(chosen)}{_left_out(plan)}")
                 for note in plan.notes:
                     console.say(note)
-            return _finish(folder, plan, _train(folder, plan, chosen, progress))
+            return _finish(folder, plan, _train(folder, plan, chosen, progress, tensorboard))
 
 
-def _train(folder: Path, plan: TrainPlan, device: torch.device, progress: bool) -> RunProgress:
+def _train(folder: Path, plan: TrainPlan, device: torch.device, progress: bool, tensorboard: bool) -> RunProgress:
     if plan.bank is None or plan.sampler is None:
         return RunProgress()
     trainer = Trainer(
@@ -71,6 +77,7 @@ def _train(folder: Path, plan: TrainPlan, device: torch.device, progress: bool) 
         sampler=plan.sampler,
         val=plan.val,
         device=device,
+        tensorboard=tensorboard,
     )
     if not (folder / STATE_FILE).is_file():
         plan.method.calibrate(calibration_cubes(plan.bank).to(device))

@@ -12,12 +12,13 @@ from .bank import Buffers, FeatureBank, draw_views
 from .checkpoint import BEST_FILE, write_weights
 from .episode import EpisodeRows
 from .errors import FewShotError
+from .event_files import EventFiles
 from .methods.base import Method
 from .metrics import episode_accuracy, mean_and_ci95
 from .optimisation import learning_rate
 from .optimiser import loss_precision, make_optimiser
 from .run_config import RunConfig
-from .run_state import RunProgress, append_metrics, load_state, save_state, trim_metrics
+from .run_state import RunProgress, append_metrics, load_state, read_metrics, save_state, trim_metrics
 from .sampler import EpisodeSampler
 from .scoring import chunks, score_episodes
 
@@ -29,7 +30,7 @@ _DRAWN_UPDATES = 32  # updates whose episodes are drawn at once
 class Trainer:
     """Trains `method` in place in the run's folder, continuing from the state that is there.
 
-    val: the fixed val episodes with their bank, None where nothing is selected.
+    val: the fixed val episodes with their bank, None where nothing is selected; tensorboard: write event files too.
     """
 
     def __init__(
@@ -42,9 +43,12 @@ class Trainer:
         sampler: EpisodeSampler,
         val: tuple[FeatureBank, EpisodeRows] | None,
         device: torch.device,
+        tensorboard: bool = False,
     ) -> None:
         self.folder, self.config, self.method, self.device = folder, config, method.to(device), device
         self.bank, self.sampler, self.val = bank, sampler, val
+        self._events: EventFiles | None = None
+        self._tensorboard = tensorboard
         self._trained = [p for p in method.parameters() if p.requires_grad]
         self.optimiser = make_optimiser(self._trained, config)
         self.class_ids = config.train_class_ids
@@ -62,7 +66,8 @@ class Trainer:
         self._window = (0, 0.0)  # episodes and seconds of updates since the last metrics line, in this session
         what = f"train {self.folder.name}"
         shown = Progress(config.train_episodes, what, "episodes", done=progress.episodes) if show_progress else None
-        with shown or nullcontext() as bar:
+        self._events = EventFiles(self.folder, read_metrics(self.folder)) if self._tensorboard else None
+        with self._events or nullcontext(), shown or nullcontext() as bar:
             while progress.episodes < config.train_episodes and not self._stale(progress):
                 count = min(config.batch, config.train_episodes - progress.episodes)
                 loss = self._update(progress, count)
@@ -127,6 +132,8 @@ class Trainer:
             line = self._validate(progress)
             progress.seconds += self._tick()
             append_metrics(self.folder, line)
+            if self._events is not None:
+                self._events.add(line)
             progress.loss_sum, progress.loss_count = 0.0, 0
             self._window = (0, 0.0)
             self._save(progress)

@@ -176,6 +176,54 @@ def test_the_same_settings_again_change_nothing(tmp_path: Path, toy_store: Any) 
     assert {p: p.read_bytes() for p in files} == files
 
 
+def test_what_an_interrupted_write_left_is_not_read(
+    tmp_path: Path, toy_store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write ends by a rename: a half-written file has a passing name, and goes when the run continues."""
+    from mastaf.fewshot import trainer
+
+    train(toy_store, out=tmp_path / "whole", **SMALL)
+    folder, files = tmp_path / "cut", ("state", "best", "last")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(trainer, "score_episodes", _raise_at_call(3, trainer.score_episodes))
+        train(toy_store, out=folder, **SMALL)
+    halves = [folder / f".{name}.safetensors.x{name}.safetensors" for name in files]
+    for half in halves:
+        half.write_bytes((tmp_path / "whole" / "last.safetensors").read_bytes()[:100])
+    train(toy_store, out=folder, **SMALL)
+    assert not any(half.exists() for half in halves)
+    for name in ("best", "last"):
+        file = f"{name}.safetensors"
+        assert (folder / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def _raise_at_call(number: int, real: Callable[..., Any]) -> Callable[..., Any]:
+    left = [number]
+
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        return real(*arguments, **keywords)
+
+    return call
+
+
+@pytest.mark.parametrize("part", [0.0, 0.5, 0.99])
+def test_a_damaged_state_is_named_with_the_remedy(tmp_path: Path, toy_store: Any, part: float) -> None:
+    train(toy_store, out=tmp_path / "whole", **SMALL)
+    folder = tmp_path / "run"
+    train(toy_store, out=folder, **SMALL)
+    (folder / "summary.json").unlink()
+    data = (folder / "state.safetensors").read_bytes()
+    (folder / "state.safetensors").write_bytes(data[: int(part * len(data))])
+    with pytest.raises(FewShotError, match=r"state\.safetensors.*damaged.*remove it to train from the start"):
+        train(toy_store, out=folder, **SMALL)
+    (folder / "state.safetensors").unlink()
+    train(toy_store, out=folder, **SMALL)
+    assert (folder / "last.safetensors").read_bytes() == (tmp_path / "whole" / "last.safetensors").read_bytes()
+
+
 @pytest.mark.parametrize("change", [{"seed": 1}, {"shot": 2}, {"lr": 0.5}, {"method_keywords": {"global_weight": 1.0}}])
 def test_a_run_of_other_settings_is_not_overwritten(tmp_path: Path, toy_store: Any, change: dict[str, Any]) -> None:
     train(toy_store, out=tmp_path / "run", **SMALL)
