@@ -115,6 +115,7 @@ def evaluate(features: Path, checkpoint: Path | None, json_file: Path | None, **
 @click.option("--shot", "shots", default="1", show_default=True, callback=options.shots, help="Such as 1 or 1,5.")
 @options.QUERIES
 @options.TRAINING
+@options.SEEDS
 @click.option("--split", type=click.Choice(["val", "test"]), default="test", show_default=True)
 @click.option("--episodes", type=click.IntRange(2), metavar="N", help="Episodes to score  [default: 10000].")
 @options.LIST
@@ -133,12 +134,13 @@ def ablate(features: Path, json_file: Path | None, **given: Any) -> None:
     keywords = options.method_keywords(given)
     from ..cache.store import open_store
     from .ablate import ablate_fully
-    from .table import summary_of, text_table
+    from .table import text_table
+    from .table_files import summary_of
 
-    rows = ablate_fully(open_store(features), method_keywords=keywords, **options.given(given))
-    console.say("\n" + text_table(rows))
-    console.say(f"\ntable, records and predictions: {rows[0].path.parent.parent.parent}")
-    console.write_summary(json_file, summary_of(rows))
+    compared = ablate_fully(open_store(features), method_keywords=keywords, **options.given(given))
+    console.say("\n" + text_table(compared))
+    console.say(f"\ntable, records and predictions: {compared.rows[0].paths[0].parent.parent.parent}")
+    console.write_summary(json_file, summary_of(compared))
 
 
 @cli.command()

@@ -153,6 +153,14 @@ SCHEDULE = several(
     ),
 )
 TRAINING = several(LR, OPTIMISATION, SCHEDULE)
+SEEDS = click.option(
+    "--seeds",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Train everything with N seeds, from --seed on, and report the spread between them.",
+)
 LIST = several(
     click.option("--list-seed", type=click.IntRange(0, 2**63 - 1), help="Seed of the list of episodes  [default: 0]."),
 )

@@ -2,16 +2,19 @@
 
 import csv
 import json
+import statistics
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from mastaf.fewshot.ablate import ablate, ablate_fully
+from mastaf.fewshot.comparison import Comparison
 from mastaf.fewshot.errors import FewShotError
-from mastaf.fewshot.paired import paired_difference
 from mastaf.fewshot.records import read_predictions
-from mastaf.fewshot.table import text_table, write_tables
+from mastaf.fewshot.table import text_table
+from mastaf.fewshot.table_files import write_tables
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL: dict[str, Any] = {"way": 3, "train_episodes": 24, "batch": 8, "val_episodes": 10, "episodes": 80}
@@ -49,31 +52,68 @@ def test_rows_share_their_episodes(noisy: Any, tmp_path: Path, rows: str, varian
     )
 
 
-def test_the_table_compares_with_full_pair_by_pair(noisy: Any, tmp_path: Path) -> None:
-    rows = ablate_fully(noisy, rows="all", out=tmp_path, **SMALL)
+def test_every_pair_of_rows_is_compared(noisy: Any, tmp_path: Path) -> None:
+    compared = ablate_fully(noisy, rows="all", out=tmp_path, **SMALL)
     names = ["neighbor", "self", "cross", "full", "no-meta-learner", "no-residual", "lambda-0"]
-    assert [row.name for row in rows] == names
-    answers = {row.name: read_predictions(row.path.with_suffix(".npz")) for row in rows}
-    full = answers["full"].correct.astype(float)
-    for row in rows:
-        if row.name == "full":
-            assert row.difference is None
-            continue
-        assert row.difference is not None
-        differences = [float(a) - float(b) for a, b in zip(answers[row.name].correct, full, strict=True)]
-        assert row.difference.mean == pytest.approx(np.mean(differences))
-        assert row.difference.ci95 == pytest.approx(1.96 * np.std(differences, ddof=1) / 80**0.5)
-        assert row.difference.within_noise == (abs(np.mean(differences)) <= row.difference.ci95)
-    text = text_table(rows)
+    assert [row.name for row in compared.rows] == names
+    assert len(compared.pairs) == 7 * 6 / 2
+    assert {frozenset((pair.first, pair.second)) for pair in compared.pairs} == {
+        frozenset(pair) for pair in combinations(names, 2)
+    }
+    right = {row.name: read_predictions(row.paths[0].with_suffix(".npz")).correct for row in compared.rows}
+    for pair in compared.pairs:
+        a, b = right[pair.first].astype(float), right[pair.second].astype(float)
+        assert pair.difference.mean == pytest.approx(np.mean(a - b))
+        assert pair.difference.ci95 == pytest.approx(1.96 * np.std(a - b, ddof=1) / 80**0.5)
+        assert pair.difference.only_first == (sum(a > b),)
+        assert pair.difference.only_second == (sum(a < b),)
+    for row in compared.rows:
+        difference = compared.minus_full(row)
+        assert (difference is None) == (row.name == "full")
+        if difference is not None:
+            assert difference.mean == pytest.approx(row.accuracy - compared.rows[3].accuracy)
+
+
+def test_the_table_is_for_people_and_for_programs(noisy: Any, tmp_path: Path) -> None:
+    compared = ablate_fully(noisy, shots=(1, 2), out=tmp_path, **SMALL)
+    text = text_table(compared)
     assert "3-way accuracy in % on test, 80 episodes" in text
     assert "features: frozen; selected on: val" in text
     assert "within noise" in text
-    lines = list(csv.DictReader((tmp_path / "ablation_all_test.csv").read_text().splitlines()))
-    assert [line["row"] for line in lines] == names
-    assert float(lines[0]["accuracy"]) == rows[0].record["accuracy"]
-    saved = json.loads((tmp_path / "ablation_all_test.json").read_text())
+    assert "Holm's correction over 12 comparisons" in text
+    lines = list(csv.DictReader((tmp_path / "ablation_fusion_test.csv").read_text().splitlines()))
+    assert [line["row"] for line in lines] == ["neighbor", "self", "cross", "full"] * 2
+    assert [float(line["accuracy"]) for line in lines] == [row.record["accuracy"] for row in compared.rows]
+    pairs = list(csv.DictReader((tmp_path / "ablation_fusion_test_pairs.csv").read_text().splitlines()))
+    assert [float(line["p_holm"]) for line in pairs] == [pair.difference.p_holm for pair in compared.pairs]
+    saved = json.loads((tmp_path / "ablation_fusion_test.json").read_text())
     assert saved["features"] == "frozen"
-    assert [row["record"] for row in saved["rows"]] == [row.record for row in rows]
+    assert [row["records"] for row in saved["rows"]] == [row.records for row in compared.rows]
+    assert [pair["within_noise"] for pair in saved["pairs"]] == [p.difference.within_noise for p in compared.pairs]
+
+
+def test_seeds_are_repeated_and_their_spread_is_told_apart(noisy: Any, tmp_path: Path) -> None:
+    alone = {seed: ablate(noisy, seed=seed, out=tmp_path / f"alone{seed}", **SMALL) for seed in (4, 5, 6)}
+    compared = ablate_fully(noisy, seed=4, seeds=3, out=tmp_path / "seeds", **SMALL)
+    for place, row in enumerate(compared.rows):
+        assert [record["seed"] for record in row.records] == [4, 5, 6]
+        accuracies = [alone[seed][place]["accuracy"] for seed in (4, 5, 6)]
+        assert [record["accuracy"] for record in row.records] == accuracies
+        assert row.spread is not None
+        assert row.spread.sd == pytest.approx(statistics.stdev(accuracies))
+        assert row.accuracy == pytest.approx(statistics.mean(accuracies))
+    neighbor = compared.rows[0]
+    assert neighbor.spread is not None
+    assert neighbor.spread.sd == 0  # nothing of it is trained
+    assert (neighbor.ci95, neighbor.ci95_clustered) == (
+        neighbor.record["ci95"],
+        tuple(neighbor.record["ci95_clustered"]),
+    )
+    assert "mean of 3 seeds" in text_table(compared)
+    with pytest.raises(FewShotError, match=r"seeds \(0\) must be at least 1"):
+        ablate(noisy, seeds=0, out=tmp_path / "none", **SMALL)
+    with pytest.raises(FewShotError, match="lower --seed or --seeds"):
+        ablate(noisy, seed=2**63 - 1, seeds=2, out=tmp_path / "none", **SMALL)
 
 
 def test_finished_runs_are_used_again(noisy: Any, tmp_path: Path) -> None:
@@ -93,11 +133,11 @@ def test_on_val_nothing_is_selected(noisy: Any, tmp_path: Path) -> None:
 
 def test_kinds_of_features_are_not_mixed(noisy: Any, tmp_path: Path) -> None:
     adapted = ablate_fully(noisy, method_keywords={"adapter": True}, out=tmp_path, **SMALL)
-    assert all(row.record["adapter"] for row in adapted)
+    assert all(row.record["adapter"] for row in adapted.rows)
     assert "features: frozen+adapter" in text_table(adapted)
     plain = ablate_fully(noisy, out=tmp_path, **SMALL)
     with pytest.raises(FewShotError, match="must not mix kinds of features"):
-        write_tables(tmp_path / "mixed", [*adapted, *plain])
+        write_tables(tmp_path / "mixed", Comparison([*adapted.rows, *plain.rows], []))
 
 
 def test_what_the_rows_decide_cannot_be_given(noisy: Any, tmp_path: Path) -> None:
@@ -107,11 +147,3 @@ def test_what_the_rows_decide_cannot_be_given(noisy: Any, tmp_path: Path) -> Non
         ablate(noisy, shot=5, out=tmp_path, **SMALL)
     with pytest.raises(FewShotError, match="did you mean fusion"):
         ablate(noisy, rows="fussion", out=tmp_path, **SMALL)
-
-
-def test_a_difference_needs_the_same_episodes(noisy: Any, tmp_path: Path) -> None:
-    one, other = (ablate_fully(noisy, out=tmp_path, list_seed=seed, **SMALL)[0] for seed in (0, 1))
-    first, second = (read_predictions(row.path.with_suffix(".npz")) for row in (one, other))
-    with pytest.raises(FewShotError, match="same episodes"):
-        paired_difference(first, second)
-    assert paired_difference(first, first).mean == 0
