@@ -12,7 +12,6 @@ from . import cli_options as options
 
 if TYPE_CHECKING:
     from .checkpoint import TrainSummary
-    from .evaluate import Evaluation
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -71,20 +70,24 @@ def train(features: Path, json_file: Path | None, **given: Any) -> None:
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
 @click.option("--episodes", type=click.IntRange(2), metavar="N", help="Episodes to score  [default: 10000].")
 @options.LIST
+@options.episodes_from("both")
 @options.path_option("--episode-list", metavar="FILE", help="Score the episodes of this file instead.")
 @click.option("--way", type=click.IntRange(2), help="Classes an episode  [default: the run's].")
 @click.option("--shot", type=click.IntRange(1), help="Examples of each class  [default: the run's].")
 @options.QUERIES
+@click.option("--allow-seen-classes", is_flag=True, help="Score classes that the run was trained on; recorded.")
 @options.path_option("--out", metavar="DIR", help="The record goes to DIR/results  [default: the run's folder].")
 @console.json_option
 def evaluate(features: Path, checkpoint: Path | None, json_file: Path | None, **given: Any) -> None:
     """Score a trained head, or one without parameters, on episodes of classes it has never seen.
 
-    Writes the result record (JSON) and the predictions it was computed from (npz).
+    Writes the result record (JSON) and the predictions it was computed from (npz). STORE may be another than the one
+    trained on, of the same recipe.
 
     \b
     Examples:
       mastaf-fewshot evaluate --features cache/hmdb51_r3d.zarr --checkpoint runs/NAME
+      mastaf-fewshot evaluate --features cache/hmdb51_r3d.zarr --checkpoint runs/NAME --episodes-from both
       mastaf-fewshot evaluate --features cache/hmdb51_r3d.zarr --checkpoint runs/NAME --shot 5 --split val
       mastaf-fewshot evaluate --features cache/hmdb51_r3d.zarr --variant neighbor --shot 5
     """
@@ -93,12 +96,20 @@ def evaluate(features: Path, checkpoint: Path | None, json_file: Path | None, **
         raise click.UsageError("give --checkpoint RUN, or a head without parameters (--variant neighbor)")
     from ..cache.store import open_store
     from .evaluate import evaluate_fully
+    from .protocol_gap import evaluate_both
+    from .score_text import gap_lines, score_lines, score_summary
 
-    found = evaluate_fully(open_store(features), checkpoint, method_keywords=keywords, **options.given(given))
-    for line in _score_lines(found):
+    store, settings = open_store(features), {**options.given(given), "method_keywords": keywords}
+    if settings.get("episodes_from") == "both":
+        del settings["episodes_from"]
+        gap = evaluate_both(store, checkpoint, **settings)
+        lines, summary = gap_lines(gap), gap.to_json()
+    else:
+        found = evaluate_fully(store, checkpoint, **settings)
+        lines, summary = score_lines(found), score_summary(found)
+    for line in lines:
         console.say(line)
-    per_class = {name: accuracy for name, (accuracy, _) in found.per_class.items()}
-    console.write_summary(json_file, {**found.record, "per_class": per_class, "path": str(found.path)})
+    console.write_summary(json_file, summary)
 
 
 @cli.command()
@@ -152,6 +163,7 @@ def ablate(features: Path, json_file: Path | None, **given: Any) -> None:
 @click.option("--way", type=click.IntRange(2), default=5, show_default=True, help="Classes an episode.")
 @click.option("--shot", type=click.IntRange(1), default=1, show_default=True, help="Examples of each class.")
 @options.QUERIES
+@options.episodes_from()
 @options.path_option("--out", metavar="FILE", required=True, help="The list: text, one episode a line.")
 @console.json_option
 def episodes(features: Path, json_file: Path | None, **given: Any) -> None:
@@ -189,20 +201,3 @@ def _train_lines(summary: "TrainSummary", features: Path, *, has_test: bool) -> 
     split = "" if has_test else " --split val"
     lines.append(f"next: mastaf-fewshot evaluate --features {features} --checkpoint {summary.out}{split}")
     return lines
-
-
-def _score_lines(found: "Evaluation") -> list[str]:
-    from .table import interval, percent
-
-    record = found.record
-    head = f"{record['method']} {record['variant'] or ''}".strip() + (" + adapter" if record["adapter"] else "")
-    rows = [[name, f"{100 * accuracy:.1f}", str(count)] for name, (accuracy, count) in found.per_class.items()]
-    left_out = [f"{record['coverage'][state]} {state}" for state in ("failed", "missing") if record["coverage"][state]]
-    return [
-        f"{head}, {record['way']}-way {record['shot']}-shot on {record['split']}, {record['episodes']} episodes, "
-        f"selected on: {record['selected_on']}" + (f"; videos left out: {', '.join(left_out)}" if left_out else ""),
-        f"accuracy {percent(record['accuracy'], record['ci95'])} % (95 % interval over episodes; clustered by class "
-        f"and video {interval(*record['ci95_clustered'])})",
-        console.table(rows, ["class", "accuracy %", "queries"]),
-        f"record: {found.path}",
-    ]

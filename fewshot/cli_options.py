@@ -166,6 +166,16 @@ LIST = several(
 )
 
 
+def episodes_from(*more: str) -> Command:
+    """The option --episodes-from, with more choices than the two kinds of episodes."""
+    return click.option(
+        "--episodes-from",
+        type=click.Choice(["random", "source-disjoint", *more]),
+        help="source-disjoint: no support is cut from the recording of a query of its class"
+        + ("; both: score both, and their gap  [default: random]." if more else "  [default: random]."),
+    )
+
+
 def method_keywords(options: dict[str, Any]) -> dict[str, Any]:
     """Take the method's own options out of `options`: keywords of `build`, those that were given alone.
 

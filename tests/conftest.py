@@ -46,12 +46,13 @@ def write_store(
     seed: int = 0,
     dataset: str = "toy",
     flip_keeps_class: bool = True,
+    group_of: Callable[[str], str] = lambda key: "",
     **spec: Any,
 ) -> Any:
     """A store in which class n's cubes are noise plus `separation` times the class's own direction.
 
     videos: of each class, or by class name (8 where not named); separation 0 makes labels meaningless; view v of a
-    video is its view 0 plus v, so that tests can tell them apart. `failed` names keys.
+    video is its view 0 plus v, so that tests can tell them apart. `failed` names keys; group_of: source of a key.
     """
     from mastaf.cache.index import DONE, FAILED, VideoIndex
     from mastaf.cache.spec import FeatureSpec
@@ -68,7 +69,7 @@ def write_store(
         for i in range(counts.get(name, 8))
     ]
     keys, classes, splits = (tuple(column) for column in zip(*rows, strict=True))
-    index = VideoIndex(tuple(f"{key}.mp4" for key in keys), keys, classes, splits, ("",) * len(keys))
+    index = VideoIndex(tuple(f"{key}.mp4" for key in keys), keys, classes, splits, tuple(map(group_of, keys)))
     header = StoreHeader(
         spec=FeatureSpec(**SPEC | {"views": tuple(views), "cube_shape": cube_shape} | spec),
         dataset=dataset,

@@ -1,0 +1,64 @@
+"""Which episodes an evaluation asks for, and the list that this comes to for a head and a split."""
+
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+from .bank import FeatureBank
+from .defaults import TEST_EPISODES
+from .errors import FewShotError
+from .head import Head
+from .listing import Listing, draw_listing, read_listing
+from .sources import RANDOM
+
+_FROM_HEAD = ("way", "shot", "query_mode", "queries")
+
+
+class ListSettings(TypedDict, total=False):
+    """Keyword arguments that say which episodes are scored; left out or None: the value named here.
+
+    episodes: 10,000, drawn by `list_seed` (0); way, shot, query_mode, queries: those that the run was trained on,
+    without a run 5, 1 and a single query; episodes_from: `random`, or `source-disjoint`; episode_list: a file, which
+    fixes all the others.
+    """
+
+    episodes: int | None
+    list_seed: int | None
+    way: int | None
+    shot: int | None
+    query_mode: str | None
+    queries: int | None
+    episodes_from: str | None
+    episode_list: Path | None
+
+
+def choose_listing(bank: FeatureBank, head: Head, **settings: Unpack[ListSettings]) -> Listing:
+    """Draw the list on the bank's videos, or read it. Raises FewShotError."""
+    path = settings.pop("episode_list", None)
+    if path is not None:
+        refuse_beside_list(dict(settings))
+        return read_listing(bank, Path(path))
+    wanted = settings.get("episodes")
+    return draw_listing(
+        bank,
+        episodes=TEST_EPISODES if wanted is None else wanted,
+        list_seed=settings.get("list_seed") or 0,
+        episodes_from=settings.get("episodes_from") or RANDOM,
+        **_from_head(head, {name: settings.get(name) for name in _FROM_HEAD}),
+    )
+
+
+def refuse_beside_list(given: dict[str, Any]) -> None:
+    """Raise FewShotError for settings that an episode list fixes."""
+    names = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
+    if names:
+        raise FewShotError(
+            f"an episode list fixes {', '.join(names)} already; leave {'them' if names[1:] else 'it'} out"
+        )
+
+
+def _from_head(head: Head, drawn: dict[str, Any]) -> dict[str, Any]:
+    """What was given, else what the head was trained on; another query mode starts from one query."""
+    chosen = {name: getattr(head, name) if value is None else value for name, value in drawn.items()}
+    if drawn["queries"] is None and chosen["query_mode"] != head.query_mode:
+        chosen["queries"] = 1
+    return chosen
