@@ -1,6 +1,6 @@
 """Options that several commands of `mastaf-fewshot` share, and what they mean to the functions behind them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ _KEYWORDS: dict[str, tuple[str, Any]] = {
     "tau": ("tau", None),
     "bottleneck": ("bottleneck", None),
 }
+# Options that are not called as their variable.
+_NAMES = {"global_weight": "--lambda"}
 
 
 def several(*options: Command) -> Command:
@@ -62,12 +64,13 @@ METHOD = several(
     click.option("--method", metavar="NAME", help=f"{', '.join(METHODS)}  [default: mastaf]."),
     click.option("--variant", metavar="NAME", help="full, self, cross or neighbor  [default: full]."),
 )
+PRESET = click.option(
+    "--preset",
+    metavar="NAME",
+    help="code (as its authors' code does) or paper (as its equations say)  [default: code].",
+)
 SWITCHES = several(
-    click.option(
-        "--preset",
-        metavar="NAME",
-        help="code (as its authors' code does) or paper (as its equations say)  [default: code].",
-    ),
+    PRESET,
     click.option("--adapter", is_flag=True, help="Train an adapter in front (another kind of features)."),
     click.option(
         "--lambda",
@@ -191,6 +194,24 @@ def method_keywords(options: dict[str, Any]) -> dict[str, Any]:
             "--variant neighbor has no attention, so --no-meta-learner and --no-residual change nothing; leave them out"
         )
     return found
+
+
+def words_of(settings: Mapping[str, Any]) -> list[str]:
+    """The options of a command line that mean these keyword arguments of `train`: the inverse of what is above."""
+    flat = {**settings, **(settings.get("method_keywords") or {})}
+    flat.pop("method_keywords", None)
+    for option, (keyword, meaning) in _KEYWORDS.items():
+        if keyword in flat:
+            value = flat.pop(keyword)
+            flat[option] = value if meaning is None else value == meaning
+    words: list[str] = []
+    for option, value in flat.items():
+        name = _NAMES.get(option, f"--{option.replace('_', '-')}")
+        if value is True:
+            words.append(name)
+        elif value is not None and value is not False:
+            words += [name, str(value)]
+    return words
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:

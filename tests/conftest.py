@@ -1,6 +1,6 @@
-"""Small stores of made-up cubes, for tests of what comes after extraction."""
+"""Small stores of made-up cubes, and one thread, for tests of what comes after extraction."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +112,14 @@ def make_store() -> Callable[..., Any]:
 def toy_store(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A separable store that no test changes: six train, three val, four test classes of eight videos."""
     return write_store(tmp_path_factory.mktemp("toy") / "toy.zarr")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small tensors are faster on one thread, and other tests may be running."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,7 +1,7 @@
-"""What the tests of stage two share: the slow formulas, random episodes, and one thread."""
+"""What the tests of stage two share: the slow formulas and random episodes."""
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -24,15 +24,6 @@ def load_reference(name: str) -> ModuleType:
 @pytest.fixture(scope="session")
 def mastaf_loops() -> ModuleType:
     return load_reference("mastaf_loops")
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Small tensors are faster on one thread, and other tests may be running."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
