@@ -8,6 +8,7 @@ import click
 
 from .methods import METHODS
 from .optimisation import OPTIMISERS, SCHEDULES, TRAIN_PRECISIONS
+from .residence import BANKS
 
 Command = Callable[..., Any]
 
@@ -59,6 +60,7 @@ STORE = several(
     path_option("--features", metavar="STORE", required=True, help="Store of cubes made by mastaf-extract."),
     click.option("--allow-partial", is_flag=True, help="Use what an unfinished extraction has."),
     click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto."),
+    click.option("--bank", type=click.Choice(BANKS), help="Where the cubes stay meanwhile  [default: where they fit]."),
 )
 METHOD = several(
     click.option("--method", metavar="NAME", help=f"{', '.join(METHODS)}  [default: mastaf]."),

@@ -12,6 +12,7 @@ import numpy as np
 from ..cache.console import Progress
 from ..cache.store import Store
 from .bank import FeatureBank
+from .banks import Banks, bank_dtype
 from .calibration import expected_calibration_error
 from .environment import resolve_device, versions
 from .head import Head, find_head
@@ -48,6 +49,8 @@ def evaluate_fully(
     split: str = "test",
     allow_partial: bool = False,
     allow_seen_classes: bool = False,
+    bank: str | None = None,
+    precision: str = "fp32",
     device: str = "cpu",
     out: Path | None = None,
     progress: bool = True,
@@ -58,27 +61,29 @@ def evaluate_fully(
     Without a run, `method` and `method_keywords` name a head without parameters to train (MASTAF's variant
     `neighbor`). episodes: which ones, see `ListSettings`. The store may be another than the run's, of the same recipe,
     unless the split has classes that the run was trained on; allow_seen_classes: score them all the same, and say so.
-    The record goes to `results/` in `out`, else in the run's folder. Raises FewShotError, SpecMismatchError.
+    bank: where cubes stay; precision: of relation maps, `fp32` or, for sweeps, `bf16`. The record goes to `results/` in
+    `out`, else in the run's folder. Raises FewShotError, SpecMismatchError.
     """
     start, chosen = time.monotonic(), resolve_device(device)
     asked = {"way": episodes.get("way") or 5, "shot": episodes.get("shot") or 1}
     head = find_head(store, run, method, method_keywords or {}, **asked, device=chosen)
-    bank = FeatureBank(store, split, allow_partial=allow_partial)
-    seen = require_unseen(head, bank, allow=allow_seen_classes)
-    listing = choose_listing(bank, head, **episodes)
+    banks = Banks(store, device=chosen, allow_partial=allow_partial, bank=bank, say=progress)
+    videos = banks.open(split, dtype=bank_dtype(precision))
+    seen = require_unseen(head, videos, allow=allow_seen_classes)
+    listing = choose_listing(videos, head, **episodes)
+    banks.announce(videos)
     shown = Progress(len(listing.rows), f"score {split}", "episodes") if progress else None
     with shown or nullcontext() as bar:
         logits = score_episodes(
             head.method,
-            bank,
+            videos,
             listing.rows,
-            device=chosen,
             seed=listing.list_seed or 0,
             train_class_ids=head.train_class_ids,
             advance=bar.advance if bar is not None else None,
         )
     folder = Path(out or head.folder) / "results"
-    return write_evaluation(folder, head, bank, listing, logits, seen_classes=seen, start=start)
+    return write_evaluation(folder, head, videos, listing, logits, seen_classes=seen, start=start)
 
 
 def write_evaluation(

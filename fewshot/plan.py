@@ -7,8 +7,8 @@ from typing import Any, Unpack
 import numpy as np
 import torch
 
-from ..cache.store import Store
-from .bank import FeatureBank, training_views
+from .bank import FeatureBank
+from .banks import Banks
 from .checkpoint import build_method
 from .defaults import VAL_EPISODES, resolve_schedule
 from .environment import describe_device, versions
@@ -18,6 +18,7 @@ from .methods.base import Method
 from .optimisation import Optimisation, check_optimisation
 from .run_config import RunConfig
 from .sampler import EpisodeSampler
+from .views import training_views
 
 VAL_LIST_SEED = 0
 
@@ -27,7 +28,7 @@ class TrainSettings(Optimisation, total=False):
 
     Those of `Optimisation` too. select: keep the weights that are best on val, by `val_episodes` fixed episodes every
     `val_every` training episodes; patience: stop after so many validations without a better one; allow_partial: use
-    what an unfinished extraction has.
+    what an unfinished extraction has; bank: where cubes stay, see `residence`.
     """
 
     method: str
@@ -44,6 +45,7 @@ class TrainSettings(Optimisation, total=False):
     patience: int | None
     select: bool
     allow_partial: bool
+    bank: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +68,8 @@ class TrainPlan:
 
 
 def plan_training(
-    store: Store,
+    banks: Banks,
     *,
-    device: torch.device,
     method: str = "mastaf",
     method_keywords: Mapping[str, Any] | None = None,
     way: int = 5,
@@ -82,10 +83,10 @@ def plan_training(
     val_every: int | None = None,
     patience: int | None = None,
     select: bool = True,
-    allow_partial: bool = False,
     **optimisation: Unpack[Optimisation],
 ) -> TrainPlan:
     """Check the settings against the store and build the method from `seed`. Raises FewShotError."""
+    store = banks.store
     _check_numbers(train_episodes=train_episodes, batch=batch, val_every=val_every, patience=patience)
     _check_numbers(2, val_episodes=val_episodes)
     check_optimisation(optimisation)
@@ -98,10 +99,11 @@ def plan_training(
     notes: list[str] = []
     bank = sampler = val = None
     if scores_learn(made):
-        bank = _train_bank(store, allow_partial)
+        half = optimisation.get("train_precision") == "bf16"
+        bank = _train_bank(banks, torch.bfloat16 if half else torch.float16)
         sampler = EpisodeSampler(keys=bank.keys, classes=bank.classes, split="train", seed=seed, **drawn)
         if select:
-            val = _val_episodes(store, val_episodes or VAL_EPISODES, drawn, allow_partial, notes)
+            val = _val_episodes(banks, val_episodes or VAL_EPISODES, drawn, notes)
         if patience is not None and val is None:
             raise FewShotError("patience needs a selection on val; leave --patience out")
     else:
@@ -119,19 +121,19 @@ def plan_training(
     if bank is None:
         schedule["train_episodes"] = 0
     chosen = {"method": method, "seed": seed, "patience": patience, **drawn, **schedule}
-    config = _config(store, made, bank, val, device, chosen)
+    config = _config(banks, made, bank, val, chosen)
     return TrainPlan(config, made, bank, sampler, val, tuple(notes))
 
 
 def _config(
-    store: Store,
+    banks: Banks,
     method: Method,
     bank: FeatureBank | None,
     val: tuple[FeatureBank, EpisodeRows] | None,
-    device: torch.device,
     chosen: dict[str, Any],
 ) -> RunConfig:
     """What was chosen, with what follows from store, method and videos."""
+    store, device = banks.store, describe_device(banks.device)
     return RunConfig(
         keywords=method.describe(),
         spec=store.spec,
@@ -143,7 +145,7 @@ def _config(
         val_videos="" if val is None else val[0].digest,
         val_episodes=None if val is None else len(val[1]),
         views=(0,) if bank is None else bank.views,
-        provenance={"versions": versions(), "device": describe_device(device), "store": str(store.path)},
+        provenance={"versions": versions(), "device": device, "store": str(store.path)},
         **chosen,
     )
 
@@ -167,26 +169,26 @@ def scores_learn(method: Method) -> bool:
     return any(g is not None for g in torch.autograd.grad(logits.sum(), parameters, allow_unused=True))
 
 
-def _train_bank(store: Store, allow_partial: bool) -> FeatureBank:
-    bank = FeatureBank(store, "train", views=training_views(store.header), allow_partial=allow_partial)
+def _train_bank(banks: Banks, dtype: torch.dtype) -> FeatureBank:
+    bank = banks.open("train", views=training_views(banks.store.header), dtype=dtype)
     if not len(bank):
         raise FewShotError(
-            f"{store.path} has no train videos to train on; add train classes, or evaluate a head without parameters "
-            "(mastaf-fewshot evaluate --variant neighbor)"
+            f"{banks.store.path} has no train videos to train on; add train classes, or evaluate a head without "
+            "parameters (mastaf-fewshot evaluate --variant neighbor)"
         )
     return bank
 
 
 def _val_episodes(
-    store: Store, count: int, drawn: dict[str, Any], allow_partial: bool, notes: list[str]
+    banks: Banks, count: int, drawn: dict[str, Any], notes: list[str]
 ) -> tuple[FeatureBank, EpisodeRows] | None:
     """The fixed val episodes; None, and a note that says why, without enough val classes for the way."""
-    found = len(store.index.classes_of("val"))
+    found = len(banks.store.index.classes_of("val"))
     if found < drawn["way"]:
         classes = f"{found} val classes are fewer than way ({drawn['way']})" if found else "there are no val classes"
         notes.append(f"{classes}: nothing is selected, the last weights are kept")
         return None
-    bank = FeatureBank(store, "val", allow_partial=allow_partial)
+    bank = banks.open("val")
     sampler = EpisodeSampler(keys=bank.keys, classes=bank.classes, split="val", seed=VAL_LIST_SEED, **drawn)
     return bank, sampler.rows(0, count)
 
@@ -202,4 +204,4 @@ def calibration_cubes(bank: FeatureBank) -> torch.Tensor:
     shape = bank.store.spec.cube_shape
     count = min(len(bank), 256, max(1, 2**27 // (4 * int(np.prod(shape)))))
     positions = np.linspace(0, len(bank) - 1, count).astype(np.int64)
-    return bank.gather(positions, np.zeros_like(positions), torch.empty(count, *shape))
+    return bank.cubes(positions)

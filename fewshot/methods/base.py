@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from ...cache.console import unknown_name
 from ..episode import Episode
 from ..errors import FewShotError
+from ..related import RelatedEpisode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,12 @@ class Method(nn.Module):
     attribute of the same name, so that `build` can check and `describe` can tell them. Hooks with empty defaults:
     `calibrate` (feature scale, once before training), `fit` (training that is not episodic), `score` (a head that
     fits per test episode), `attention` (maps to show).
+
+    A head whose scores and loss follow from relation maps and mean cubes sets `reads_maps` and has `score_maps` and
+    `loss_maps`: several such heads then share the maps of an episode.
     """
+
+    reads_maps: bool = False
 
     needs: Needs = Needs()
     defaults: Defaults = Defaults()
@@ -119,6 +125,14 @@ class Method(nn.Module):
     def score(self, episode: Episode, rng: np.random.Generator) -> Tensor:
         """Logits [b, q, way] at test time; `rng` is for heads that fit per episode."""
         return self(episode)
+
+    def score_maps(self, related: RelatedEpisode) -> Tensor:
+        """Logits [b, q, way] from relation maps, those of `score`; only where `reads_maps`."""
+        raise NotImplementedError
+
+    def loss_maps(self, related: RelatedEpisode, *, smoothing: float = 0.0) -> Tensor:
+        """The loss from relation maps, that of `loss`; only where `reads_maps`."""
+        raise NotImplementedError
 
     def attention(self, episode: Episode) -> dict[str, Tensor]:
         """Maps to show, by name; none by default."""

@@ -300,13 +300,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 ) -> None:
     from mastaf.fewshot.methods.mastaf import MASTAF
 
-    real, calls = MASTAF.loss, [0]
+    real, calls = MASTAF.loss_maps, [0]
 
-    def blow_up(self: MASTAF, episode: Any, *, smoothing: float) -> torch.Tensor:
+    def blow_up(self: MASTAF, related: Any, *, smoothing: float) -> torch.Tensor:
         calls[0] += 1
-        return real(self, episode, smoothing=smoothing) * (float("nan") if calls[0] == 5 else 1.0)
+        return real(self, related, smoothing=smoothing) * (float("nan") if calls[0] == 5 else 1.0)
 
-    monkeypatch.setattr(MASTAF, "loss", blow_up)
+    monkeypatch.setattr(MASTAF, "loss_maps", blow_up)
     with pytest.raises(FewShotError, match=r"loss is nan at update 5 \(episodes 33 to 40\).*best\.safetensors.*--lr"):
         train(toy_store, out=tmp_path / "run", **SMALL)
     assert load_run(tmp_path / "run" / "best.safetensors", toy_store).selected_on == "val"
