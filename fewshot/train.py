@@ -71,6 +71,12 @@ def open_banks(store: Store, settings: TrainSettings, *, device: str, say: bool)
     return Banks(store, device=resolve_device(device), allow_partial=partial, bank=bank, say=say)
 
 
+def plan_run(banks: Banks, settings: TrainSettings) -> TrainPlan:
+    """What a run of these settings would do, without writing anything. Raises FewShotError."""
+    given: dict[str, Any] = {k: v for k, v in settings.items() if k not in ("allow_partial", "bank")}
+    return plan_training(banks, **given)
+
+
 def train_together(
     banks: Banks, orders: Sequence[Order], *, tensorboard: bool = False, progress: bool = True
 ) -> list[TrainSummary]:
@@ -97,9 +103,7 @@ class _Run:
     """One run that was ordered: planned, its folder claimed and locked."""
 
     def __init__(self, banks: Banks, order: Order, locks: ExitStack, *, say: bool) -> None:
-        settings: dict[str, Any] = {k: v for k, v in order.settings.items() if k not in ("allow_partial", "bank")}
-        self.banks = banks
-        self.plan = plan_training(banks, **settings)
+        self.banks, self.plan = banks, plan_run(banks, order.settings)
         self._random = OwnRandom(banks.device)
         self.folder = Path(order.out or _default_folder(banks.store, order.settings, self.plan.config))
         self.folder.mkdir(parents=True, exist_ok=True)

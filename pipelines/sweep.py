@@ -13,11 +13,10 @@ from ..cache.console import Progress, say
 from ..cache.errors import StoppedError
 from ..cache.extras import require_extra
 from ..cache.store import Store, open_store, writer_lock
-from ..fewshot.environment import resolve_device
 from ..fewshot.errors import FewShotError
 from ..fewshot.methods.registry import load_method
-from ..fewshot.plan import TrainSettings, plan_training
-from ..fewshot.train import train
+from ..fewshot.plan import TrainSettings
+from ..fewshot.train import open_banks, plan_run, train
 from .errors import PipelineError
 from .search_space import search_space
 from .sweep_report import BEST, Sweep, read_best, report, values_in_words, write_best
@@ -77,10 +76,10 @@ def _stores(features: Sequence[Path]) -> dict[str, Store]:
 
 def _check(search: Sweep, stores: Mapping[str, Store], shot: int) -> None:
     """Raise for what would make every trial fail, before the first one starts."""
-    device, seen = resolve_device(search.device), {}
+    seen: dict[str, str] = {}
     settings = cast(TrainSettings, {**search.fixed, "shot": shot})
     for name, store in stores.items():
-        plan = plan_training(store, device=device, **settings)
+        plan = plan_run(open_banks(store, settings, device=search.device, say=False), settings)
         if plan.val is None or plan.bank is None:
             raise PipelineError(f"a sweep chooses by what training does for val; {name}: {'; '.join(plan.notes)}")
         seen[plan.config.val_videos] = name
