@@ -10,6 +10,7 @@ from .ablation_rows import ROW_SETS
 from .comparison import ComparedRow, Comparison, compare_rows, compared_row
 from .errors import FewShotError
 from .evaluate import evaluate_fully
+from .list_settings import ListSettings, lists_by_shot
 from .plan import TrainSettings
 from .seed_spread import check_seeds
 from .table_files import write_tables
@@ -25,10 +26,12 @@ def ablate_fully(
     store: Store,
     *,
     rows: str = "fusion",
-    shots: Sequence[int] = (1,),
+    shots: Sequence[int] | None = None,
     split: str = "test",
     episodes: int | None = None,
-    list_seed: int = 0,
+    list_seed: int | None = None,
+    episodes_from: str | None = None,
+    episode_lists: Sequence[Path] = (),
     seeds: int = 1,
     out: Path | None = None,
     device: str = "cpu",
@@ -38,44 +41,50 @@ def ablate_fully(
     """Train and score every row of a set for every shot; write `ablation_<rows>_<split>` (csv, json) into `out`.
 
     settings: of `train`, the same for all rows (same training episodes, same seed); `method_keywords` go to every
-    row; seeds: so many trainings of each row, with `seed`, seed + 1, ... Each run lies in its own folder of `out`
-    (default `runs/ablate_STORE`) and is reused when it is there. All runs of a shot answer the same episodes, so
-    each pair of rows is compared. Selected on val, unless val is the split that is scored: then nothing is selected.
-    Raises FewShotError.
+    row; seeds: so many trainings of each row, with `seed`, seed + 1, ... shots: (1,); episode_lists: score those of
+    these files, one a shot, which fix way, shots and everything else of the test episodes. Each run lies in its own
+    folder of `out` (default `runs/ablate_STORE`) and is reused when it is there. All runs of a shot answer the same
+    episodes, so each pair of rows is compared. Selected on val unless told otherwise; where val is the split that is
+    scored, nothing is selected. Raises FewShotError.
     """
     if rows not in ROW_SETS:
         raise FewShotError(unknown_name("set of rows", rows, ROW_SETS))
     given = settings.pop("method_keywords", None) or {}
-    _refuse_fixed(rows, given, settings)
-    if split == "val" and (settings.get("val_episodes") or settings.get("patience")):
-        raise FewShotError("with --split val nothing is selected; leave --val-episodes and --patience out")
-    folder = Path(out or Path("runs") / f"ablate_{store.path.stem}")
+    _refuse_fixed(rows, given, settings, split)
     first = settings.get("seed", 0)
     check_seeds(first, seeds)
-    scoring = {"split": split, "episodes": episodes, "list_seed": list_seed, "device": device, "progress": progress}
+    asked: ListSettings = {"episodes": episodes, "list_seed": list_seed, "episodes_from": episodes_from}
+    lists = lists_by_shot(shots, episode_lists, asked, way=settings.get("way"))
+    folder = Path(out or Path("runs") / f"ablate_{store.path.stem}")
+    scoring = {"split": split, "device": device, "progress": progress}
     table: list[ComparedRow] = []
-    for shot in shots:
+    for shot, (way, wanted) in lists.items():
         for name, keywords in ROW_SETS[rows].items():
             scored = []
             for seed in range(first, first + seeds):
                 if progress:
                     say(f"{name}, {shot}-shot, seed {seed}:")
-                trained: TrainSettings = {**settings, "shot": shot, "seed": seed, "select": split != "val"}
+                trained: TrainSettings = {**settings, "way": way, "shot": shot, "seed": seed}
+                trained["select_on"] = "none" if split == "val" else settings.get("select_on", "val")
                 run = folder / _run_folder(name, {**given, **trained})
                 trained["method_keywords"] = {**given, **keywords}
                 train(store, out=run, device=device, progress=progress, **trained)
                 partial = settings.get("allow_partial", False)
-                scored.append(evaluate_fully(store, run, allow_partial=partial, **scoring))
+                scored.append(evaluate_fully(store, run, allow_partial=partial, **scoring, **wanted))
             table.append(compared_row(name, scored))
     compared = compare_rows(table)
     write_tables(folder / f"ablation_{rows}_{split}", compared)
     return compared
 
 
-def _refuse_fixed(rows: str, given: Mapping[str, Any], settings: TrainSettings) -> None:
+def _refuse_fixed(rows: str, given: Mapping[str, Any], settings: TrainSettings, split: str) -> None:
     """Raise FewShotError for a setting in which the rows differ, or that the table fixes."""
+    selecting = [name for name in ("val_episodes", "val_list", "patience", "select_on") if settings.get(name)]
+    if split == "val" and selecting:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in selecting)
+        raise FewShotError(f"with --split val nothing is selected; leave {names} out")
     differing = {keyword for keywords in ROW_SETS[rows].values() for keyword in keywords}
-    fixed = [name for name in ("shot", "method", "select") if name in settings] + sorted(differing & set(given))
+    fixed = [name for name in ("shot", "method") if name in settings] + sorted(differing & set(given))
     if fixed:
         words = ", ".join("--lambda" if name == "global_weight" else name for name in fixed)
         raise FewShotError(f"the rows of an ablation ({rows}) decide {words} themselves; leave it out")
@@ -86,4 +95,5 @@ def _run_folder(name: str, settings: dict[str, Any]) -> str:
     words = [settings["preset"]] if settings.get("preset") else []
     words += ["adapter"] if settings.get("adapter") else []
     words += [f"{settings.get('way', 5)}way", f"{settings['shot']}shot", f"seed{settings.get('seed', 0)}"]
-    return "_".join([name, *words, *([] if settings["select"] else ["unselected"])])
+    words += {"none": ["unselected"], "test": ["selected-on-test"]}.get(settings["select_on"], [])
+    return "_".join([name, *words])

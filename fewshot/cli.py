@@ -122,14 +122,19 @@ def evaluate(features: Path, checkpoint: Path | None, json_file: Path | None, **
     help="fusion: Neighbor, Self, Cross, full; parts: full, no meta-learner, no residual, lambda 0.",
 )
 @options.SWITCHES
-@click.option("--way", type=click.IntRange(2), default=5, show_default=True, help="Classes an episode.")
-@click.option("--shot", "shots", default="1", show_default=True, callback=options.shots, help="Such as 1 or 1,5.")
+@click.option("--way", type=click.IntRange(2), help="Classes an episode  [default: 5].")
+@click.option("--shot", "shots", callback=options.shots, help="Such as 1 or 1,5  [default: 1].")
 @options.QUERIES
 @options.TRAINING
+@options.SELECT_ON
 @options.SEEDS
 @click.option("--split", type=click.Choice(["val", "test"]), default="test", show_default=True)
 @click.option("--episodes", type=click.IntRange(2), metavar="N", help="Episodes to score  [default: 10000].")
 @options.LIST
+@options.episodes_from()
+@options.path_option(
+    "--episode-list", "episode_lists", multiple=True, metavar="FILE", help="Score these episodes; one file a shot."
+)
 @options.path_option("--out", metavar="DIR", help="Folder of table and runs  [default: runs/ablate_STORE].")
 @console.json_option
 def ablate(features: Path, json_file: Path | None, **given: Any) -> None:

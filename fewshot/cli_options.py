@@ -45,8 +45,10 @@ def path_option(*names: str, **settings: Any) -> Command:
     return click.option(*names, type=click.Path(path_type=Path), **settings)
 
 
-def shots(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[int, ...]:
+def shots(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
     """`1,5` -> (1, 5)."""
+    if value is None:
+        return None
     try:
         numbers = tuple(int(part) for part in value.split(","))
     except ValueError:
@@ -158,6 +160,11 @@ SCHEDULE = several(
     ),
 )
 TRAINING = several(LR, OPTIMISATION, SCHEDULE)
+SELECT_ON = click.option(
+    "--select-on",
+    type=click.Choice(["val", "test"]),
+    help="test: only to reproduce numbers of papers that did so; stamped on every result  [default: val].",
+)
 SEEDS = click.option(
     "--seeds",
     type=click.IntRange(1),

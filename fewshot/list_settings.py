@@ -1,10 +1,12 @@
 """Which episodes an evaluation asks for, and the list that this comes to for a head and a split."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from .bank import FeatureBank
 from .defaults import TEST_EPISODES
+from .episode_list import read_episode_list
 from .errors import FewShotError
 from .head import Head
 from .listing import Listing, draw_listing, read_listing
@@ -62,3 +64,25 @@ def _from_head(head: Head, drawn: dict[str, Any]) -> dict[str, Any]:
     if drawn["queries"] is None and chosen["query_mode"] != head.query_mode:
         chosen["queries"] = 1
     return chosen
+
+
+def lists_by_shot(
+    shots: Sequence[int] | None, paths: Sequence[Path], asked: ListSettings, *, way: int | None
+) -> dict[int, tuple[int, ListSettings]]:
+    """The lists of a table: shot -> (way, which episodes). Without files those that were asked for, for each of
+    `shots` (1) and `way` (5).
+
+    Raises FewShotError where files and options contradict each other, or two files are of one shot.
+    """
+    if not paths:
+        return dict.fromkeys(shots or (1,), (way or 5, asked))
+    refuse_beside_list({"shot": shots, "way": way, **asked})
+    found: dict[int, tuple[int, ListSettings]] = {}
+    for path in paths:
+        header = read_episode_list(path).header
+        if header["shot"] in found:
+            raise FewShotError(f"two episode lists are {header['shot']}-shot, the second '{path}'; give one a shot")
+        found[header["shot"]] = header["way"], {"episode_list": path}
+    if len({ways for ways, _ in found.values()}) > 1:
+        raise FewShotError("the episode lists must be of one number of ways; make a table of each")
+    return found

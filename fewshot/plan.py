@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
@@ -10,23 +11,23 @@ import torch
 from .bank import FeatureBank
 from .banks import Banks
 from .checkpoint import build_method
-from .defaults import VAL_EPISODES, resolve_schedule
+from .defaults import resolve_schedule
 from .environment import describe_device, versions
-from .episode import Episode, EpisodeRows
+from .episode import Episode
 from .errors import FewShotError
 from .methods.base import Method
 from .optimisation import Optimisation, check_optimisation
 from .run_config import RunConfig
 from .sampler import EpisodeSampler
+from .selection import Selection, choose_selection
 from .views import training_views
-
-VAL_LIST_SEED = 0
 
 
 class TrainSettings(Optimisation, total=False):
     """Keyword arguments of `train` that say what is trained; left out or None: the method's or data set's own value.
 
-    Those of `Optimisation` too. select: keep the weights that are best on val, by `val_episodes` fixed episodes every
+    Those of `Optimisation` too. select_on: keep the weights that are best on `val` (or `test`, as some published
+    protocols do; or `none`: keep the last), by `val_episodes` fixed episodes, or those of the file `val_list`, every
     `val_every` training episodes; patience: stop after so many validations without a better one; allow_partial: use
     what an unfinished extraction has; bank: where cubes stay, see `residence`.
     """
@@ -41,30 +42,31 @@ class TrainSettings(Optimisation, total=False):
     batch: int | None
     seed: int
     val_episodes: int | None
+    val_list: Path | None
     val_every: int | None
     patience: int | None
-    select: bool
+    select_on: str
     allow_partial: bool
     bank: str | None
 
 
 @dataclass(frozen=True, eq=False)
 class TrainPlan:
-    """A run about to start. bank, sampler: of the train split, None where nothing is to be trained; val: bank and
-    fixed episodes, None where nothing is selected; notes: lines that the user should see."""
+    """A run about to start. bank, sampler: of the train split, None where nothing is to be trained; val: what selects,
+    None where nothing does; notes: lines that the user should see."""
 
     config: RunConfig
     method: Method
     bank: FeatureBank | None
     sampler: EpisodeSampler | None
-    val: tuple[FeatureBank, EpisodeRows] | None
+    val: Selection | None
     notes: tuple[str, ...]
 
     @property
     def coverage(self) -> dict[str, Any]:
         """Videos used, failed and missing, of each split that is used."""
-        banks = {"train": self.bank, "val": self.val[0] if self.val else None}
-        return {split: bank.coverage for split, bank in banks.items() if bank is not None}
+        banks = [self.bank, self.val.bank if self.val else None]
+        return {bank.split: bank.coverage for bank in banks if bank is not None}
 
 
 def plan_training(
@@ -80,9 +82,10 @@ def plan_training(
     batch: int | None = None,
     seed: int = 0,
     val_episodes: int | None = None,
+    val_list: Path | None = None,
     val_every: int | None = None,
     patience: int | None = None,
-    select: bool = True,
+    select_on: str = "val",
     **optimisation: Unpack[Optimisation],
 ) -> TrainPlan:
     """Check the settings against the store and build the method from `seed`. Raises FewShotError."""
@@ -102,8 +105,7 @@ def plan_training(
         half = optimisation.get("train_precision") == "bf16"
         bank = _train_bank(banks, torch.bfloat16 if half else torch.float16)
         sampler = EpisodeSampler(keys=bank.keys, classes=bank.classes, split="train", seed=seed, **drawn)
-        if select:
-            val = _val_episodes(banks, val_episodes or VAL_EPISODES, drawn, notes)
+        val = choose_selection(banks, select_on, val_episodes, val_list, drawn, notes)
         if patience is not None and val is None:
             raise FewShotError("patience needs a selection on val; leave --patience out")
     else:
@@ -129,7 +131,7 @@ def _config(
     banks: Banks,
     method: Method,
     bank: FeatureBank | None,
-    val: tuple[FeatureBank, EpisodeRows] | None,
+    val: Selection | None,
     chosen: dict[str, Any],
 ) -> RunConfig:
     """What was chosen, with what follows from store, method and videos."""
@@ -142,8 +144,10 @@ def _config(
         split_scheme=store.header.split_scheme,
         train_classes=tuple(store.index.classes_of("train")),
         train_videos="" if bank is None else bank.digest,
-        val_videos="" if val is None else val[0].digest,
-        val_episodes=None if val is None else len(val[1]),
+        select_on="none" if val is None else val.bank.split,
+        val_videos="" if val is None else val.bank.digest,
+        val_episodes=None if val is None else len(val.rows),
+        val_list="" if val is None else val.digest,
         views=(0,) if bank is None else bank.views,
         provenance={"versions": versions(), "device": device, "store": str(store.path)},
         **chosen,
@@ -177,20 +181,6 @@ def _train_bank(banks: Banks, dtype: torch.dtype) -> FeatureBank:
             "parameters (mastaf-fewshot evaluate --variant neighbor)"
         )
     return bank
-
-
-def _val_episodes(
-    banks: Banks, count: int, drawn: dict[str, Any], notes: list[str]
-) -> tuple[FeatureBank, EpisodeRows] | None:
-    """The fixed val episodes; None, and a note that says why, without enough val classes for the way."""
-    found = len(banks.store.index.classes_of("val"))
-    if found < drawn["way"]:
-        classes = f"{found} val classes are fewer than way ({drawn['way']})" if found else "there are no val classes"
-        notes.append(f"{classes}: nothing is selected, the last weights are kept")
-        return None
-    bank = banks.open("val")
-    sampler = EpisodeSampler(keys=bank.keys, classes=bank.classes, split="val", seed=VAL_LIST_SEED, **drawn)
-    return bank, sampler.rows(0, count)
 
 
 def _check_numbers(least: int = 1, **numbers: int | None) -> None:

@@ -15,9 +15,10 @@ CONFIG_SCHEMA = 1
 CONFIG_FILE = "config.json"
 _NUMBER = (int, float)
 _LATER = {"schedule", "step_every", "step_factor", "clip_norm", "label_smoothing", "train_precision"}
+_LATER |= {"select_on", "val_list"}
 _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("method", "store", "dataset", "split_scheme", "query_mode", "optimiser"), (str,)),
-    **dict.fromkeys(("schedule", "train_precision"), (str,)),
+    **dict.fromkeys(("schedule", "train_precision", "select_on", "val_list"), (str,)),
     **dict.fromkeys(("train_videos", "val_videos"), (str,)),
     **dict.fromkeys(("way", "shot", "queries", "seed", "batch", "train_episodes", "val_every", "schema"), (int,)),
     **dict.fromkeys(("lr", "momentum", "weight_decay", "label_smoothing"), _NUMBER),
@@ -35,7 +36,8 @@ class RunConfig:
 
     keywords: the method's `describe()`; spec, store: recipe and digest of the store trained on; train_videos,
     val_videos: digests of the usable videos ('' where there are none); train_classes: sorted, their order gives the
-    global class ids; val_episodes: None when nothing is selected on val; views: stored views drawn in training;
+    global class ids; select_on: split that selects, or `none`; val_episodes: how many select, None when nothing does;
+    val_list: sha256 of their list file, '' where they were drawn; views: stored views drawn in training;
     schedule to train_precision: see `Optimisation` (step_every, step_factor: None unless schedule is `step`);
     provenance: versions, device, threads and path, which do not tell runs apart.
     """
@@ -70,6 +72,8 @@ class RunConfig:
     clip_norm: float | None = None
     label_smoothing: float = 0.0
     train_precision: str = "fp32"
+    select_on: str = "val"
+    val_list: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
     schema: int = CONFIG_SCHEMA
 
@@ -104,6 +108,7 @@ class RunConfig:
         if wrong:
             raise FewShotError(f"{source} holds no run settings: missing or unknown fields ({', '.join(wrong)})")
         listed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items() if k != "recipe"}
+        listed.setdefault("select_on", "none" if listed["val_episodes"] is None else "val")
         try:
             listed["spec"] = FeatureSpec.from_json(value["spec"])
             return cls(**listed)

@@ -56,7 +56,7 @@ def train(
     """Train a method in the folder `out`, or continue the run of the same settings that is there.
 
     settings: see `TrainSettings` and, for the defaults, `plan_training`. Without enough val classes, or with
-    select=False, the last weights are kept. A method whose scores no parameter reaches is written untrained.
+    select_on="none", the last weights are kept. A method whose scores no parameter reaches is written untrained.
     On a CPU a killed run ends with the same weights, bit for bit, as one that was not (same torch, same number of
     threads). tensorboard: write the metrics as event files too. progress: say what happens. Raises FewShotError for
     settings that cannot be, and for a loss that is not finite; StoppedError when another process trains in `out`.
@@ -148,7 +148,7 @@ def _finish(folder: Path, plan: TrainPlan, progress: RunProgress) -> TrainSummar
         out=folder,
         trained=plan.bank is not None,
         episodes=progress.episodes,
-        selected_on="val" if selected else "none",
+        selected_on=plan.config.select_on if selected else "none",
         weights=BEST_FILE if selected else LAST_FILE,
         weights_episodes=progress.best_episodes if selected else progress.episodes,
         val_accuracy=progress.best_accuracy if selected else None,

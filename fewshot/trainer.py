@@ -21,6 +21,7 @@ from .own_random import OwnRandom
 from .run_config import RunConfig
 from .run_state import RunProgress, append_metrics, load_state, read_metrics, save_state, trim_metrics
 from .scoring import score_episodes
+from .selection import Selection
 from .training_stream import TrainingStream
 
 _SAVE_EVERY_S = 60.0
@@ -29,8 +30,8 @@ _SAVE_EVERY_S = 60.0
 class Trainer:
     """Trains `method` in place in the run's folder, continuing from the state that is there.
 
-    stream: where training episodes come from; val: the fixed val episodes with their bank, None where nothing is
-    selected; tensorboard: write event files too. Several trainers may take turns: see `training`.
+    stream: where training episodes come from; val: the fixed episodes that select, with their bank, None where
+    nothing does; tensorboard: write event files too. Several trainers may take turns: see `training`.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Trainer:
         config: RunConfig,
         method: Method,
         stream: TrainingStream,
-        val: tuple[FeatureBank, EpisodeRows] | None,
+        val: Selection | None,
         device: torch.device,
         tensorboard: bool = False,
     ) -> None:
@@ -144,11 +145,12 @@ class Trainer:
             "episodes_per_s": round(self._window[0] / max(self._window[1], 1e-9), 1),
         }
         if self.val is not None:
-            accuracy, half = self._accuracy(*self.val)
+            accuracy, half = self._accuracy(self.val.bank, self.val.rows)
             line |= {"val_accuracy": accuracy, "val_ci95": half}
             progress.stale += 1
             if accuracy > progress.best_accuracy:
-                write_weights(self.folder / BEST_FILE, self.method, selected_on="val", episodes=progress.episodes)
+                split = self.val.bank.split
+                write_weights(self.folder / BEST_FILE, self.method, selected_on=split, episodes=progress.episodes)
                 progress.best_accuracy, progress.best_ci95 = accuracy, half
                 progress.best_episodes, progress.stale = progress.episodes, 0
         return line
@@ -177,4 +179,4 @@ class Trainer:
 
 
 def _best(progress: RunProgress) -> str:
-    return f", best val {100 * progress.best_accuracy:.1f} %" if progress.best_accuracy >= 0 else ""
+    return f", best so far {100 * progress.best_accuracy:.1f} %" if progress.best_accuracy >= 0 else ""

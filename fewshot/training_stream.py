@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from ..cache.index import SPLITS
 from .bank import FeatureBank
 from .buffers import Buffers
 from .chunk import Chunk
@@ -25,7 +26,7 @@ class TrainingStream:
     def __init__(self, bank: FeatureBank, sampler: EpisodeSampler, config: RunConfig) -> None:
         self.bank, self.sampler, self.config = bank, sampler, config
         self.scored = sampler.rows(config.train_episodes, _TRAIN_SCORED)
-        self.kept = {"train": KeptMaps(), "val": KeptMaps()}
+        self.kept = {split: KeptMaps() for split in SPLITS}
         self._buffers = Buffers()
         self._drawn: tuple[int, EpisodeRows] = (0, sampler.rows(0, 0))
 
@@ -66,4 +67,5 @@ class TrainingStream:
 def stream_key(config: RunConfig) -> tuple[object, ...]:
     """What two runs must have in common to be trained on one stream."""
     drawn = (config.way, config.shot, config.query_mode, config.queries, config.seed, config.views)
-    return (*drawn, config.train_videos, config.batch, config.train_episodes, config.train_precision)
+    selected = (config.select_on, config.val_videos, config.val_episodes, config.val_list)  # whose maps are kept
+    return (*drawn, *selected, config.train_videos, config.batch, config.train_episodes, config.train_precision)

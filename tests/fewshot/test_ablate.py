@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from mastaf.fewshot.ablate import ablate, ablate_fully
 from mastaf.fewshot.comparison import Comparison
+from mastaf.fewshot.episode_list import read_episode_list
 from mastaf.fewshot.errors import FewShotError
+from mastaf.fewshot.listing import write_listing
 from mastaf.fewshot.records import read_predictions
 from mastaf.fewshot.table import text_table
 from mastaf.fewshot.table_files import write_tables
@@ -147,3 +149,57 @@ def test_what_the_rows_decide_cannot_be_given(noisy: Any, tmp_path: Path) -> Non
         ablate(noisy, shot=5, out=tmp_path, **SMALL)
     with pytest.raises(FewShotError, match="did you mean fusion"):
         ablate(noisy, rows="fussion", out=tmp_path, **SMALL)
+
+
+def test_episode_lists_decide_way_shot_and_episodes(noisy: Any, tmp_path: Path) -> None:
+    small = {name: value for name, value in SMALL.items() if name not in ("way", "episodes")}
+    lists = [tmp_path / f"{shot}.txt" for shot in (2, 1)]
+    for path, shot in zip(lists, (2, 1), strict=True):
+        write_listing(noisy, out=path, split="test", episodes=40, way=3, shot=shot, list_seed=8)
+    compared = ablate_fully(noisy, episode_lists=lists, out=tmp_path / "a", **small)
+    assert [(row.shot, row.record["way"]) for row in compared.rows] == [(2, 3)] * 4 + [(1, 3)] * 4
+    assert {row.record["episode_list"] for row in compared.rows} == {read_episode_list(path).sha256 for path in lists}
+    drawn = ablate(noisy, shots=(2,), way=3, episodes=40, list_seed=8, out=tmp_path / "b", **small)
+    assert [record["predictions"] for record in drawn] == [row.record["predictions"] for row in compared.rows[:4]]
+
+
+def test_episode_lists_that_make_no_table(noisy: Any, tmp_path: Path) -> None:
+    paths = {}
+    for name, way, shot in (("a", 3, 1), ("b", 4, 2), ("c", 3, 1)):
+        paths[name] = tmp_path / name
+        write_listing(noisy, out=paths[name], split="test", episodes=5, way=way, shot=shot)
+    refusals = [
+        ({"episode_lists": [paths["a"]], "way": 3, "shots": (1,)}, "fixes --shot, --way already"),
+        ({"episode_lists": [paths["a"]], "episodes_from": "random"}, "fixes --episodes-from already"),
+        ({"episode_lists": [paths["a"], paths["c"]]}, "two episode lists are 1-shot"),
+        ({"episode_lists": [paths["a"], paths["b"]]}, "one number of ways"),
+        ({"episode_lists": [tmp_path / "none"]}, "does not exist"),
+    ]
+    for settings, words in refusals:
+        with pytest.raises(FewShotError, match=words):
+            ablate(noisy, out=tmp_path / "out", **settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_selection_on_test_is_stamped_everywhere(noisy: Any, tmp_path: Path) -> None:
+    compared = ablate_fully(noisy, select_on="test", out=tmp_path, **SMALL)
+    assert [row.record["selected_on"] for row in compared.rows] == ["none", "test", "test", "test"]
+    text = text_table(compared)
+    assert "selected on: test" in text
+    for name in ("self", "cross", "full"):
+        assert f"| {name} (selected on test)" in text
+    lines = list(csv.DictReader((tmp_path / "ablation_fusion_test.csv").read_text().splitlines()))
+    assert [line["selected_on"] for line in lines] == ["none", "test", "test", "test"]
+    ablate(noisy, out=tmp_path, **SMALL)  # beside them, in folders of its own
+    with pytest.raises(FewShotError, match="nothing is selected; leave --val-episodes, --select-on out"):
+        ablate(noisy, split="val", select_on="test", out=tmp_path, **SMALL)
+    with pytest.raises(FewShotError, match=r"select_on \('tset'\) must be one of val, test, none"):
+        ablate(noisy, select_on="tset", out=tmp_path, **SMALL)
+
+
+def test_source_disjoint_episodes(noisy: Any, make_store: Any, tmp_path: Path) -> None:
+    store = make_store(tmp_path / "s.zarr", separation=0.7, group_of=lambda key: f"{key[:-3]}{int(key[-3:]) // 2}")
+    records = ablate(store, episodes_from="source-disjoint", out=tmp_path / "a", **SMALL)
+    assert {(r["episodes_from"], r["source_shared"]) for r in records} == {("source-disjoint", 0)}
+    with pytest.raises(FewShotError, match="none is known"):
+        ablate(noisy, episodes_from="source-disjoint", out=tmp_path / "b", **SMALL)

@@ -205,7 +205,7 @@ def test_left_out_videos_are_in_the_record(make_store: Make, tmp_path: Path) -> 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_trains_and_scores_as_a_cpu_does(noisy: Any, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"way": 3, "train_episodes": 32, "batch": 8, "select": False}
+    settings: dict[str, Any] = {"way": 3, "train_episodes": 32, "batch": 8, "select_on": "none"}
     found = {}
     for device in ("cpu", "cuda"):
         train(noisy, out=tmp_path / device, device=device, **settings)

@@ -100,7 +100,7 @@ def test_updates_are_those_of_adamw_by_hand(tmp_path: Path, toy_store: Any) -> N
         "label_smoothing": smoothing,
         "schedule": "cosine",
     }
-    settings = {**SMALL, "train_episodes": 3, "batch": 1, "seed": 7, "select": False}
+    settings = {**SMALL, "train_episodes": 3, "batch": 1, "seed": 7, "select_on": "none"}
     train(toy_store, out=tmp_path / "run", method_keywords=keywords, **settings, **optimisation)
     torch.manual_seed(7)
     method = load_method("mastaf").build(cube_shape=toy_store.spec.cube_shape, n_train_classes=6, **keywords)
@@ -161,7 +161,7 @@ def test_smoothing_spreads_the_target_evenly(positions: int | None) -> None:
 
 def test_mixed_precision_is_near_and_is_not_float32(tmp_path: Path, toy_store: Any) -> None:
     for precision in ("fp32", "bf16"):
-        train(toy_store, out=tmp_path / precision, train_precision=precision, select=False, **SMALL)
+        train(toy_store, out=tmp_path / precision, train_precision=precision, select_on="none", **SMALL)
     one, two = (weights(tmp_path / precision, toy_store) for precision in ("fp32", "bf16"))
     assert all(tensor.dtype == torch.float32 for tensor in two.values())
     distance = max(float((one[name] - two[name]).abs().max()) for name in one)

@@ -76,7 +76,7 @@ def test_the_best_on_val_is_kept_and_the_last_too(
     summary = train(toy_store, out=tmp_path / "run", **SMALL)
     assert (summary.weights_episodes, summary.val_accuracy) == (48, 0.6)
     monkeypatch.undo()
-    train(toy_store, out=tmp_path / "short", select=False, **{**SMALL, "train_episodes": 48})
+    train(toy_store, out=tmp_path / "short", select_on="none", **{**SMALL, "train_episodes": 48})
     best = load_run(tmp_path / "run", toy_store).method.state_dict()
     of_48 = load_run(tmp_path / "short", toy_store).method.state_dict()
     last = load_run(tmp_path / "run" / "last.safetensors", toy_store).method.state_dict()
@@ -239,9 +239,9 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path, toy_store: Any) 
 
 
 def test_chunks_of_a_batch_add_up_to_the_batch(tmp_path: Path, toy_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    train(toy_store, out=tmp_path / "whole", select=False, **SMALL)
+    train(toy_store, out=tmp_path / "whole", select_on="none", **SMALL)
     monkeypatch.setattr("mastaf.fewshot.scoring._CHUNK_EPISODES", 3)
-    train(toy_store, out=tmp_path / "chunks", select=False, **SMALL)
+    train(toy_store, out=tmp_path / "chunks", select_on="none", **SMALL)
     whole = load_run(tmp_path / "whole", toy_store).method.state_dict()
     chunks = load_run(tmp_path / "chunks", toy_store).method.state_dict()
     for name, tensor in whole.items():
@@ -255,7 +255,7 @@ def test_one_update_is_a_step_down_the_mean_loss(tmp_path: Path, toy_store: Any)
     from mastaf.fewshot.sampler import EpisodeSampler
 
     keywords = {"meta_norm": "none", "variant": "cross"}
-    settings = {**SMALL, "train_episodes": 5, "batch": 5, "lr": 0.1, "seed": 7, "select": False}
+    settings = {**SMALL, "train_episodes": 5, "batch": 5, "lr": 0.1, "seed": 7, "select_on": "none"}
     train(toy_store, out=tmp_path / "run", method_keywords=keywords, **settings)
     torch.manual_seed(7)
     method = load_method("mastaf").build(cube_shape=toy_store.spec.cube_shape, n_train_classes=6, **keywords)
