@@ -83,7 +83,8 @@ def evaluate_fully(
             advance=bar.advance if bar is not None else None,
         )
     folder = Path(out or head.folder) / "results"
-    return write_evaluation(folder, head, videos, listing, logits, seen_classes=seen, start=start)
+    stamps = {"precision": precision, "seen_classes": seen}
+    return write_evaluation(folder, head, videos, listing, logits, stamps=stamps, start=start)
 
 
 def write_evaluation(
@@ -93,16 +94,19 @@ def write_evaluation(
     listing: Listing,
     logits: np.ndarray,
     *,
-    seen_classes: list[str],
+    stamps: Mapping[str, Any],
     start: float,
 ) -> Evaluation:
-    """Write record and predictions of logits float32 [e, q, way]; start: of the evaluation, by time.monotonic()."""
+    """Write record and predictions of logits float32 [e, q, way].
+
+    stamps: the record's precision and seen_classes; start: of the evaluation, by time.monotonic().
+    """
     rows, (e, q, way) = listing.rows, logits.shape
     predictions = predictions_of(bank, listing, logits)
     correct = predictions.correct.reshape(e, q)  # [e, q]
     accuracy, half = mean_and_ci95(episode_accuracy(correct))
     of_class = predictions.query_class.reshape(e, q)  # [e, q]
-    name = _name(bank, listing, way) + head.suffix
+    name = _name(bank, listing, way) + ("" if stamps["precision"] == "fp32" else "_bf16") + head.suffix
     record = write_result(
         folder / name,
         predictions,
@@ -120,7 +124,7 @@ def write_evaluation(
         store=bank.store.digest,
         episode_list=listing.digest,
         coverage=bank.coverage,
-        seen_classes=seen_classes,
+        **stamps,
         versions=versions(),
         seconds=round(time.monotonic() - start, 3),
     )

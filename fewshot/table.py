@@ -16,16 +16,25 @@ def features_of(rows: Sequence[ComparedRow]) -> str:
     return kinds.pop()
 
 
+def precision_of(rows: Sequence[ComparedRow]) -> str:
+    """The one precision of all rows. Raises FewShotError on a mixture: it moves a head by as much as its idea does."""
+    found = {row.record["precision"] for row in rows}
+    if len(found) != 1:
+        raise FewShotError(f"one table must not mix precisions ({', '.join(sorted(found))}); score all rows in one")
+    return found.pop()
+
+
 def title_of(rows: Sequence[ComparedRow]) -> str:
     """What all rows share, in one line."""
     first = rows[0].record
     places = {row.record["selected_on"] for row in rows}
     # A row whose scores nothing can train has nothing to select.
     selected = f"{max(places - {'none'})} (where anything was trained)" if len(places) > 1 else places.pop()
+    rounded = "" if precision_of(rows) == "fp32" else f"precision: {precision_of(rows)}; "
     seeds = f"mean of {len(rows[0].scored)} seeds; " if len(rows[0].scored) > 1 else ""
     return (
-        f"{first['way']}-way accuracy in % on {first['split']}, {first['episodes']} episodes, 95 % intervals; {seeds}"
-        f"features: {features_of(rows)}; selected on: {selected}; chance {100 / first['way']:.1f}"
+        f"{first['way']}-way accuracy in % on {first['split']}, {first['episodes']} episodes, 95 % intervals; "
+        f"{seeds}{rounded}features: {features_of(rows)}; selected on: {selected}; chance {100 / first['way']:.1f}"
     )
 
 

@@ -60,6 +60,7 @@ def _row_line(compared: Comparison, row: ComparedRow) -> dict[str, Any]:
         "minus_full": difference.mean if difference else "",
         "within_noise": difference.within_noise if difference else "",
         "features": "frozen+adapter" if record["adapter"] else "frozen",
+        "precision": record["precision"],
         "selected_on": record["selected_on"],
         "seeds": " ".join(str(found["seed"]) for found in row.records),
         "records": " ".join(str(path) for path in row.paths),

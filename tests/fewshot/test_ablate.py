@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from mastaf.fewshot.ablate import ablate, ablate_fully
-from mastaf.fewshot.comparison import Comparison
+from mastaf.fewshot.comparison import Comparison, compared_row
 from mastaf.fewshot.episode_list import read_episode_list
 from mastaf.fewshot.errors import FewShotError
+from mastaf.fewshot.evaluate import evaluate_fully
 from mastaf.fewshot.listing import write_listing
 from mastaf.fewshot.records import read_predictions
 from mastaf.fewshot.table import text_table
@@ -140,6 +141,18 @@ def test_kinds_of_features_are_not_mixed(noisy: Any, tmp_path: Path) -> None:
     plain = ablate_fully(noisy, out=tmp_path, **SMALL)
     with pytest.raises(FewShotError, match="must not mix kinds of features"):
         write_tables(tmp_path / "mixed", Comparison([*adapted.rows, *plain.rows], []))
+
+
+def test_precisions_are_stamped_and_not_mixed(noisy: Any, tmp_path: Path) -> None:
+    row = ablate_fully(noisy, out=tmp_path, **SMALL).rows[3]
+    assert row.record["precision"] == "fp32"
+    rounded = evaluate_fully(noisy, row.paths[0].parent.parent, episodes=80, precision="bf16")
+    assert rounded.record["precision"] == "bf16"
+    assert rounded.path not in row.paths
+    only = Comparison([compared_row("full", [rounded])], [])
+    assert "precision: bf16" in text_table(only)
+    with pytest.raises(FewShotError, match=r"must not mix precisions \(bf16, fp32\)"):
+        text_table(Comparison([row, *only.rows], []))
 
 
 def test_what_the_rows_decide_cannot_be_given(noisy: Any, tmp_path: Path) -> None:
