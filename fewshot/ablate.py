@@ -12,7 +12,7 @@ from .errors import FewShotError
 from .evaluate import evaluate_fully
 from .list_settings import ListSettings, lists_by_shot
 from .plan import TrainSettings
-from .seed_spread import check_seeds
+from .seeds import check_seeds
 from .table_files import write_tables
 from .train import train
 

@@ -36,6 +36,8 @@ def cli() -> None:
 @click.option("--shot", type=click.IntRange(1), default=1, show_default=True, help="Examples of each class.")
 @options.QUERIES
 @options.TRAINING
+@options.SELECT_ON
+@options.path_option("--episode-list", "val_list", metavar="FILE", help="Select by the episodes of this file.")
 @click.option("--tensorboard", is_flag=True, help="Write metrics as TensorBoard event files too (an extra).")
 @options.path_option("--out", metavar="DIR", help="Folder of the run  [default: runs/NAME].")
 @console.json_option

@@ -19,6 +19,7 @@ from .methods.base import Method
 from .optimisation import Optimisation, check_optimisation
 from .run_config import RunConfig
 from .sampler import EpisodeSampler
+from .seeds import check_seeds
 from .selection import Selection, choose_selection
 from .views import training_views
 
@@ -93,6 +94,7 @@ def plan_training(
     _check_numbers(train_episodes=train_episodes, batch=batch, val_every=val_every, patience=patience)
     _check_numbers(2, val_episodes=val_episodes)
     check_optimisation(optimisation)
+    check_seeds(seed)
     torch.manual_seed(seed)
     n_classes = len(store.index.classes_of("train"))
     made = build_method(method, method_keywords or {}, spec=store.spec, n_train_classes=n_classes)

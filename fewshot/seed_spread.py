@@ -8,8 +8,6 @@ import numpy as np
 
 from .errors import FewShotError
 
-GREATEST_SEED = 2**63 - 1
-
 
 @dataclass(frozen=True, kw_only=True)
 class SeedSpread:
@@ -48,11 +46,3 @@ def seed_spread(figures: Sequence[float]) -> SeedSpread:
         high=float(values.max()),
         ci95=float(t.ppf(0.975, count - 1)) * sd / count**0.5,
     )
-
-
-def check_seeds(first: int, count: int) -> None:
-    """Raise FewShotError unless first .. first + count - 1 are seeds, at least one."""
-    if count < 1:
-        raise FewShotError(f"seeds ({count}) must be at least 1")
-    if not 0 <= first <= first + count - 1 <= GREATEST_SEED:
-        raise FewShotError(f"seeds {first} to {first + count - 1} must be from 0 to 2^63 - 1; lower --seed or --seeds")

@@ -7,6 +7,8 @@ from types import ModuleType
 
 import pytest
 import torch
+from mastaf.cache.console import run as run_command
+from mastaf.fewshot.cli import cli
 from mastaf.fewshot.episode import Episode
 
 
@@ -51,3 +53,20 @@ def random_episode() -> Callable[..., Episode]:
         return Episode(support, query, labels, ids)
 
     return draw
+
+
+@pytest.fixture
+def call(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command in an empty folder; gives exit status, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as leaving:
+            run_command(cli, [str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return int(leaving.value.code or 0), captured.out, captured.err
+
+    return run

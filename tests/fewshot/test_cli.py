@@ -9,28 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mastaf.cache.console import run as run_command
-from mastaf.fewshot.cli import cli
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Make = Callable[..., Any]
 Call = Callable[..., tuple[int, str, str]]
 SMALL = ["--way", 3, "--train-episodes", 16, "--batch", 8, "--val-episodes", 10]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
-    """Run the command in an empty folder; gives exit status, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as leaving:
-            run_command(cli, [str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(leaving.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 def refused(result: tuple[int, str, str], *words: str, status: int = 2) -> None:
