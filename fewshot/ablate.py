@@ -4,17 +4,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from ..cache.console import say, unknown_name
+from ..cache.console import unknown_name
 from ..cache.store import Store
 from .ablation_rows import ROW_SETS
 from .comparison import ComparedRow, Comparison, compare_rows, compared_row
 from .errors import FewShotError
-from .evaluate import evaluate_fully
+from .evaluate import evaluate_together
 from .list_settings import ListSettings, lists_by_shot
 from .plan import TrainSettings
 from .seeds import check_seeds
 from .table_files import write_tables
-from .train import train
+from .train import Order, open_banks, train_together
 
 
 def ablate(store: Store, **settings: Any) -> list[dict[str, Any]]:
@@ -33,6 +33,7 @@ def ablate_fully(
     episodes_from: str | None = None,
     episode_lists: Sequence[Path] = (),
     seeds: int = 1,
+    precision: str = "fp32",
     out: Path | None = None,
     device: str = "cpu",
     progress: bool = True,
@@ -42,10 +43,11 @@ def ablate_fully(
 
     settings: of `train`, the same for all rows (same training episodes, same seed); `method_keywords` go to every
     row; seeds: so many trainings of each row, with `seed`, seed + 1, ... shots: (1,); episode_lists: score those of
-    these files, one a shot, which fix way, shots and everything else of the test episodes. Each run lies in its own
-    folder of `out` (default `runs/ablate_STORE`) and is reused when it is there. All runs of a shot answer the same
-    episodes, so each pair of rows is compared. Selected on val unless told otherwise; where val is the split that is
-    scored, nothing is selected. Raises FewShotError.
+    these files, one a shot, which fix way, shots and everything else of the test episodes; precision: of relation
+    maps in the test. Each run lies in its own folder of `out` (default `runs/ablate_STORE`) and is reused when it is
+    there. All runs of a shot answer the same episodes, so each pair of rows is compared; they are trained and scored
+    side by side. Selected on val unless told otherwise; where val is the split that is scored, nothing is selected.
+    Raises FewShotError.
     """
     if rows not in ROW_SETS:
         raise FewShotError(unknown_name("set of rows", rows, ROW_SETS))
@@ -56,25 +58,33 @@ def ablate_fully(
     asked: ListSettings = {"episodes": episodes, "list_seed": list_seed, "episodes_from": episodes_from}
     lists = lists_by_shot(shots, episode_lists, asked, way=settings.get("way"))
     folder = Path(out or Path("runs") / f"ablate_{store.path.stem}")
-    scoring = {"split": split, "device": device, "progress": progress}
+    banks = open_banks(store, settings, device=device, say=progress)
     table: list[ComparedRow] = []
     for shot, (way, wanted) in lists.items():
-        for name, keywords in ROW_SETS[rows].items():
-            scored = []
-            for seed in range(first, first + seeds):
-                if progress:
-                    say(f"{name}, {shot}-shot, seed {seed}:")
-                trained: TrainSettings = {**settings, "way": way, "shot": shot, "seed": seed}
-                trained["select_on"] = "none" if split == "val" else settings.get("select_on", "val")
-                run = folder / _run_folder(name, {**given, **trained})
-                trained["method_keywords"] = {**given, **keywords}
-                train(store, out=run, device=device, progress=progress, **trained)
-                partial = settings.get("allow_partial", False)
-                scored.append(evaluate_fully(store, run, allow_partial=partial, **scoring, **wanted))
-            table.append(compared_row(name, scored))
+        trained: TrainSettings = {**settings, "way": way, "shot": shot}
+        trained["select_on"] = "none" if split == "val" else settings.get("select_on", "val")
+        orders = _orders(folder, rows, given, trained, range(first, first + seeds))
+        runs = [summary.out for summary in train_together(banks, orders, progress=progress)]
+        scored = evaluate_together(banks, runs, split=split, progress=progress, precision=precision, **wanted)
+        for number, name in enumerate(ROW_SETS[rows]):
+            table.append(compared_row(name, scored[number * seeds : (number + 1) * seeds]))
     compared = compare_rows(table)
     write_tables(folder / f"ablation_{rows}_{split}", compared)
     return compared
+
+
+def _orders(
+    folder: Path, rows: str, given: Mapping[str, Any], trained: TrainSettings, seeds: Sequence[int]
+) -> list[Order]:
+    """The runs of one shot: for each row one a seed."""
+    orders = []
+    for name, keywords in ROW_SETS[rows].items():
+        for seed in seeds:
+            settings: TrainSettings = {**trained, "seed": seed}
+            run = folder / _run_folder(name, {**given, **settings})
+            settings["method_keywords"] = {**given, **keywords}
+            orders.append(Order(settings, run))
+    return orders
 
 
 def _refuse_fixed(rows: str, given: Mapping[str, Any], settings: TrainSettings, split: str) -> None:

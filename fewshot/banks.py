@@ -8,8 +8,7 @@ from ..cache import console
 from ..cache.store import Store
 from .bank import FeatureBank
 from .errors import FewShotError
-
-PRECISIONS = ("fp32", "bf16")
+from .optimisation import PRECISIONS
 
 
 def bank_dtype(precision: str) -> torch.dtype:

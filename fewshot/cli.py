@@ -1,5 +1,6 @@
 """`mastaf-fewshot`: train, evaluate and ablate few-shot heads on a store of cubes."""
 
+import os
 import resource
 from contextlib import suppress
 from pathlib import Path
@@ -77,6 +78,7 @@ def train(features: Path, json_file: Path | None, **given: Any) -> None:
 @click.option("--way", type=click.IntRange(2), help="Classes an episode  [default: the run's].")
 @click.option("--shot", type=click.IntRange(1), help="Examples of each class  [default: the run's].")
 @options.QUERIES
+@options.PRECISION
 @click.option("--allow-seen-classes", is_flag=True, help="Score classes that the run was trained on; recorded.")
 @options.path_option("--out", metavar="DIR", help="The record goes to DIR/results  [default: the run's folder].")
 @console.json_option
@@ -137,6 +139,7 @@ def evaluate(features: Path, checkpoint: Path | None, json_file: Path | None, **
 @options.path_option(
     "--episode-list", "episode_lists", multiple=True, metavar="FILE", help="Score these episodes; one file a shot."
 )
+@options.PRECISION
 @options.path_option("--out", metavar="DIR", help="Folder of table and runs  [default: runs/ablate_STORE].")
 @console.json_option
 def ablate(features: Path, json_file: Path | None, **given: Any) -> None:
@@ -190,6 +193,9 @@ def episodes(features: Path, json_file: Path | None, **given: Any) -> None:
 
 def main() -> None:
     """Entry point of `mastaf-fewshot`."""
+    # Threads that wait by spinning take the core that the others need: with other work on the machine everything is
+    # several times slower. It must be said before torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with suppress(ValueError, OSError):
         # Memory maps of a store's shards hold descriptors, and the usual soft limit is low.
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

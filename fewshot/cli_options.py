@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from .methods import METHODS
-from .optimisation import OPTIMISERS, SCHEDULES, TRAIN_PRECISIONS
+from .optimisation import OPTIMISERS, PRECISIONS, SCHEDULES
 from .residence import BANKS
 
 Command = Callable[..., Any]
@@ -131,7 +131,7 @@ OPTIMISATION = several(
     ),
     click.option(
         "--train-precision",
-        type=click.Choice(TRAIN_PRECISIONS),
+        type=click.Choice(PRECISIONS),
         help="bf16: losses in mixed precision, gradients a few % off  [default: fp32].",
     ),
 )
@@ -175,6 +175,13 @@ SEEDS = click.option(
 )
 LIST = several(
     click.option("--list-seed", type=click.IntRange(0, 2**63 - 1), help="Seed of the list of episodes  [default: 0]."),
+)
+
+
+PRECISION = click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    help="bf16: relation maps in half precision, for sweeps; stamped, and never mixed in a table  [default: fp32].",
 )
 
 

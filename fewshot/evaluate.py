@@ -1,7 +1,7 @@
 """Evaluation: one head on one list of episodes gives one result record and its predictions."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from .list_settings import ListSettings, choose_listing
 from .listing import Listing
 from .metrics import clustered_ci95, episode_accuracy, mean_and_ci95, per_class_accuracy
 from .records import Predictions, write_result
-from .scoring import score_episodes
+from .scoring import score_heads
 from .seen_classes import require_unseen
 from .sources import RANDOM
 
@@ -64,27 +64,66 @@ def evaluate_fully(
     bank: where cubes stay; precision: of relation maps, `fp32` or, for sweeps, `bf16`. The record goes to `results/` in
     `out`, else in the run's folder. Raises FewShotError, SpecMismatchError.
     """
-    start, chosen = time.monotonic(), resolve_device(device)
+    chosen = resolve_device(device)
     asked = {"way": episodes.get("way") or 5, "shot": episodes.get("shot") or 1}
     head = find_head(store, run, method, method_keywords or {}, **asked, device=chosen)
     banks = Banks(store, device=chosen, allow_partial=allow_partial, bank=bank, say=progress)
-    videos = banks.open(split, dtype=bank_dtype(precision))
-    seen = require_unseen(head, videos, allow=allow_seen_classes)
-    listing = choose_listing(videos, head, **episodes)
+    scoring = {"split": split, "allow_seen_classes": allow_seen_classes, "precision": precision, "progress": progress}
+    return _evaluate([head], banks, out, **scoring, **episodes)[0]
+
+
+def evaluate_together(
+    banks: Banks,
+    runs: Sequence[Path],
+    *,
+    split: str = "test",
+    allow_seen_classes: bool = False,
+    precision: str = "fp32",
+    progress: bool = True,
+    **episodes: Unpack[ListSettings],
+) -> list[Evaluation]:
+    """Score several runs on one list as `evaluate_fully` would each; they share cubes and relation maps.
+
+    The list is that of the first run, so all should be trained for the same way, shot and queries.
+    """
+    heads = [find_head(banks.store, run, None, {}, way=5, shot=1, device=banks.device) for run in runs]
+    scoring = {"split": split, "allow_seen_classes": allow_seen_classes, "precision": precision, "progress": progress}
+    return _evaluate(heads, banks, None, **scoring, **episodes)
+
+
+def _evaluate(
+    heads: Sequence[Head],
+    banks: Banks,
+    out: Path | None,
+    *,
+    split: str,
+    allow_seen_classes: bool,
+    precision: str,
+    progress: bool,
+    **episodes: Unpack[ListSettings],
+) -> list[Evaluation]:
+    """Score heads on the list of the first one, and write a record of each."""
+    start, videos = time.monotonic(), banks.open(split, dtype=bank_dtype(precision))
+    stamps = [
+        {"precision": precision, "seen_classes": require_unseen(head, videos, allow=allow_seen_classes)}
+        for head in heads
+    ]
+    listing = choose_listing(videos, heads[0], **episodes)
     banks.announce(videos)
     shown = Progress(len(listing.rows), f"score {split}", "episodes") if progress else None
     with shown or nullcontext() as bar:
-        logits = score_episodes(
-            head.method,
+        logits = score_heads(
+            [head.method for head in heads],
             videos,
             listing.rows,
             seed=listing.list_seed or 0,
-            train_class_ids=head.train_class_ids,
+            train_class_ids=heads[0].train_class_ids,
             advance=bar.advance if bar is not None else None,
         )
-    folder = Path(out or head.folder) / "results"
-    stamps = {"precision": precision, "seen_classes": seen}
-    return write_evaluation(folder, head, videos, listing, logits, stamps=stamps, start=start)
+    return [
+        write_evaluation(Path(out or head.folder) / "results", head, videos, listing, found, stamps=stamp, start=start)
+        for head, found, stamp in zip(heads, logits, stamps, strict=True)
+    ]
 
 
 def write_evaluation(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 OPTIMISERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "step")
-TRAIN_PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16")
 
 
 class Optimisation(TypedDict, total=False):
@@ -39,7 +39,7 @@ class Optimisation(TypedDict, total=False):
 
 def check_optimisation(given: Optimisation) -> None:
     """Raise FewShotError for a value that cannot be, and for options that contradict each other."""
-    for name, known in (("optimiser", OPTIMISERS), ("schedule", SCHEDULES), ("train_precision", TRAIN_PRECISIONS)):
+    for name, known in (("optimiser", OPTIMISERS), ("schedule", SCHEDULES), ("train_precision", PRECISIONS)):
         if given.get(name) not in (None, *known):
             raise FewShotError(f"{name} ({given[name]}) must be one of {', '.join(known)}")
     for name in ("lr", "step_factor", "clip_norm", "step_every"):

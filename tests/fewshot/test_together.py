@@ -9,6 +9,7 @@ import torch
 from mastaf.fewshot.bank import FeatureBank
 from mastaf.fewshot.banks import Banks
 from mastaf.fewshot.checkpoint import load_run
+from mastaf.fewshot.evaluate import evaluate_fully, evaluate_together
 from mastaf.fewshot.methods.registry import load_method
 from mastaf.fewshot.sampler import EpisodeSampler
 from mastaf.fewshot.scoring import KeptMaps, score_episodes, score_heads
@@ -117,3 +118,22 @@ def test_other_banks_train_as_memory_does(tmp_path: Path, toy_store: Any, kind: 
     here, there = (load_run(tmp_path / name, toy_store).method.state_dict() for name in ("ram", kind))
     for name, tensor in here.items():
         torch.testing.assert_close(there[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_runs_scored_together_get_the_records_they_get_alone(tmp_path: Path, toy_store: Any, precision: str) -> None:
+    names = ("full", "neighbor", "adapter", "seed")
+    wanted = [order for order in orders(tmp_path) if order.out is not None and order.out.name in names]
+    banks = Banks(toy_store)
+    runs = [summary.out for summary in train_together(banks, wanted, progress=False)]
+    asked: dict[str, Any] = {"episodes": 40, "precision": precision, "progress": False}
+    together = evaluate_together(banks, runs, **asked)
+    for run, found in zip(runs, together, strict=True):
+        alone = evaluate_fully(toy_store, run, out=tmp_path / "alone" / run.name, **asked)
+        assert found.path.parent.parent == run
+        assert found.record["precision"] == precision
+        varying = ("seconds", "predictions")
+        assert {k: v for k, v in found.record.items() if k not in varying} == {
+            k: v for k, v in alone.record.items() if k not in varying
+        }
+        np.testing.assert_array_equal(found.predictions.logits, alone.predictions.logits)
