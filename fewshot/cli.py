@@ -188,6 +188,9 @@ def episodes(features: Path, json_file: Path | None, **given: Any) -> None:
 
     written = write_listing(open_store(features), **options.given(given))
     console.say(f"{given['out']}: {written['episodes']} episodes, sha256 {written['sha256']}")
+    if written["source_shared"] is not None:
+        share = f"{100 * written['source_shared']:.1f} %"
+        console.say(f"{share} of the queries have a video of their own source among the supports of their class")
     console.write_summary(json_file, written)
 
 
