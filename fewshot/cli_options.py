@@ -58,11 +58,14 @@ def shots(_context: click.Context, _parameter: click.Parameter, value: str | Non
     return numbers
 
 
+BANK = click.option(
+    "--bank", type=click.Choice(BANKS), help="Where the cubes stay meanwhile  [default: where they fit]."
+)
 STORE = several(
     path_option("--features", metavar="STORE", required=True, help="Store of cubes made by mastaf-extract."),
     click.option("--allow-partial", is_flag=True, help="Use what an unfinished extraction has."),
     click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto."),
-    click.option("--bank", type=click.Choice(BANKS), help="Where the cubes stay meanwhile  [default: where they fit]."),
+    BANK,
 )
 METHOD = several(
     click.option("--method", metavar="NAME", help=f"{', '.join(METHODS)}  [default: mastaf]."),

@@ -45,6 +45,8 @@ def sweep(
     FewShotError, CacheError; StoppedError when a worker was ended by the machine.
     """
     require_extra("optuna", extra="sweep", wanted_by="sweep")
+    if fixed.keys() & {"select_on", "val_list"}:
+        raise PipelineError("a sweep chooses by its own episodes of the val classes; leave select_on and val_list out")
     stores = _stores(features)
     fixed = {**fixed, "method_keywords": dict(fixed.get("method_keywords") or {})}
     known = load_method(fixed.get("method") or "mastaf").keywords()
@@ -98,7 +100,7 @@ def _enter(search: Sweep, stores: Mapping[str, Store]) -> None:
     here = {
         "features": {name: store.digest for name, store in stores.items()},
         "space": {name: dimension.to_json() for name, dimension in search.space.items()},
-        "settings": search.fixed,
+        "settings": {name: value for name, value in search.fixed.items() if name != "bank"},
         "seed": search.seed,
     }
     if not path.is_file():

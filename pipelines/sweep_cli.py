@@ -28,6 +28,7 @@ def _ranges(command: Any) -> Any:
 )
 @click.option("--allow-partial", is_flag=True, help="Use what an unfinished extraction has.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto.")
+@options.BANK
 @_ranges
 @click.option("--adapter", type=click.Choice(list(ADAPTERS)), default="both", show_default=True)
 @click.option(

@@ -200,6 +200,18 @@ def test_another_sweep_is_not_overwritten(toy_store: Any, tmp_path: Path) -> Non
             sweep([toy_store.path], trials=1, out=tmp_path / "s", **{"space": SPACE, **SMALL, **change})
 
 
+def test_it_cannot_be_made_to_choose_on_test(toy_store: Any, tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="episodes of the val classes; leave select_on"):
+        sweep([toy_store.path], space=SPACE, out=tmp_path / "s", select_on="test", **SMALL)
+
+
+def test_where_cubes_stay_is_no_other_sweep(toy_store: Any, tmp_path: Path) -> None:
+    sweep([toy_store.path], space=SPACE, trials=1, out=tmp_path / "s", **SMALL)
+    found = sweep([toy_store.path], space=SPACE, trials=2, out=tmp_path / "s", bank="mmap", **SMALL)
+    assert found["shots"]["1"]["trials"] == 2
+    assert "--bank mmap" in found["shots"]["1"]["command"]
+
+
 def test_without_the_extra_it_is_said(toy_store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(CacheError, match=r"sweep needs the package optuna.*pip install 'mastaf\[sweep\]'"):
