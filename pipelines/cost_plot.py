@@ -57,6 +57,8 @@ def _finish(panel: Any, points: Sequence[dict[str, Any]], name: str, label: str)
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     values = [point[name] for point in points]
+    if name == "ms":
+        values += [point["ms_quartiles"][1] for point in points]
     if max(values) > _WIDE * min(values):
         panel.set_yscale("log")
         panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

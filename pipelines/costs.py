@@ -21,7 +21,7 @@ from .errors import PipelineError
 _COLUMNS = (
     *("system", "backbone", "method", "frames", "size", "cube", "precision", "device"),
     *("gflop", "backbone_gflop", "head_gflop", "episode_gflop", "backbone_parameters", "head_parameters"),
-    *("ms", "backbone_ms", "head_ms", "peak_mb", "idle_mb"),
+    *("ms", "ms_fastest", "backbone_ms", "head_ms", "peak_mb", "idle_mb"),
 )
 
 
