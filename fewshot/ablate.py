@@ -10,7 +10,7 @@ from .ablation_rows import ROW_SETS
 from .comparison import ComparedRow, Comparison, compare_rows, compared_row
 from .errors import FewShotError
 from .evaluate import evaluate_together
-from .list_settings import ListSettings, lists_by_shot
+from .list_settings import ListSettings, check_list, lists_by_shot
 from .plan import TrainSettings
 from .seeds import check_seeds
 from .table_files import write_tables
@@ -59,6 +59,8 @@ def ablate_fully(
     lists = lists_by_shot(shots, episode_lists, asked, way=settings.get("way"))
     folder = Path(out or Path("runs") / f"ablate_{store.path.stem}")
     banks = open_banks(store, settings, device=device, say=progress)
+    for shot, (way, wanted) in lists.items():
+        check_list(banks.open(split), wanted, way=way, shot=shot, **_queries(settings))
     table: list[ComparedRow] = []
     for shot, (way, wanted) in lists.items():
         trained: TrainSettings = {**settings, "way": way, "shot": shot}
@@ -71,6 +73,11 @@ def ablate_fully(
     compared = compare_rows(table)
     write_tables(folder / f"ablation_{rows}_{split}", compared)
     return compared
+
+
+def _queries(settings: TrainSettings) -> dict[str, Any]:
+    """Query mode and queries of the rows' episodes."""
+    return {"query_mode": settings.get("query_mode") or "single", "queries": settings.get("queries") or 1}
 
 
 def _orders(

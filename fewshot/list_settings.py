@@ -49,6 +49,19 @@ def choose_listing(bank: FeatureBank, head: Head, **settings: Unpack[ListSetting
     )
 
 
+def check_list(bank: FeatureBank, asked: ListSettings, *, way: int, shot: int, query_mode: str, queries: int) -> None:
+    """Raise FewShotError, before anything is trained, where this list cannot be scored on the bank's videos."""
+    path, episodes_from = asked.get("episode_list"), asked.get("episodes_from") or RANDOM
+    if path is not None:
+        read_listing(bank, Path(path))
+        return
+    drawn = {"way": way, "shot": shot, "query_mode": query_mode, "queries": queries, "episodes_from": episodes_from}
+    count = asked.get("episodes")
+    draw_listing(
+        bank, episodes=TEST_EPISODES if count is None else count, list_seed=asked.get("list_seed") or 0, **drawn
+    )
+
+
 def refuse_beside_list(given: dict[str, Any]) -> None:
     """Raise FewShotError for settings that an episode list fixes."""
     names = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]

@@ -52,7 +52,8 @@ class TestRows:
         refused(call(*evaluated, "--way", 3), "way (3) must be at most the 2 classes of split 'test'", "lower --way")
         refused(call(*evaluated, "--way", 2, "--shot", 3), "need 4 videos a class", "'open'", "has 3", "lower --shot")
         refused(call("episodes", "--features", store.path, "--way", 3, "--out", "l"), "way (3)")
-        refused(call("ablate", "--features", store.path, *SMALL, "--episodes", 5), "way (3)", "split 'test'")
+        refused(call("ablate", "--features", store.path, *SMALL, "--out", "out"), "way (3)", "split 'test'")
+        assert not (tmp_path / "out").exists()  # said before anything is trained
 
     @pytest.mark.parametrize("command", ["train", "evaluate", "ablate", "episodes"])
     def test_missing_ones_are_an_error_unless_allowed(
@@ -67,7 +68,7 @@ class TestRows:
         }[command]
         arguments = (command, "--features", store.path, *more, "--out", "out")
         refused(call(*arguments), "not extracted yet", "--allow-partial")
-        assert not list(tmp_path.glob("out/**/results"))
+        assert not (tmp_path / "out").exists()
         assert call(*arguments, "--allow-partial")[0] == 0
         records = list(tmp_path.glob("out/**/results/*.json"))
         assert len(records) == {"evaluate": 1, "ablate": 4}.get(command, 0)
@@ -104,6 +105,7 @@ class TestEpisodeLists:
         head = ["--variant", "neighbor"] if command == "evaluate" else SMALL[2:]
         result = call(command, "--features", less.path, *head, "--episode-list", listed, "--out", "out")
         refused(result, "names 2 of its", "the split lacks: ", "'mop/003'", "'nod/001'")
+        assert not (tmp_path / "out").exists()
 
     def test_of_test_videos_cannot_select(self, call: Call, toy_store: Any, listed: Path) -> None:
         result = call("train", "--features", toy_store.path, *SMALL[:-2], "--episode-list", listed)
