@@ -146,3 +146,28 @@ def test_the_spread_of_three_seeds() -> None:
     assert found.ci95 == pytest.approx(4.30265 * found.sd / math.sqrt(3), rel=1e-5)  # t of 2 degrees, from a table
     with pytest.raises(FewShotError, match="at least 2 seeds"):
         seed_spread([0.5])
+
+
+def test_equal_heads_on_re_used_videos_are_rarely_called_different() -> None:
+    """Heads that are alike on the whole, each with videos that it finds easy: McNemar's test is fooled, the verdict is
+    not."""
+    asked, videos = 2000, 40
+    rng = np.random.default_rng(0)
+    fooled = called = 0
+    for _ in range(60):
+        owner = np.repeat(np.arange(CLASSES), videos)
+        ease = 0.7 + 0.15 * rng.standard_normal(CLASSES)[owner]  # of the class, for both
+        classes = np.stack([rng.permutation(CLASSES)[:WAY] for _ in range(asked)])  # [m, way]
+        label = rng.integers(0, WAY, asked)
+        row = classes[np.arange(asked), label] * videos + rng.integers(0, videos, asked)
+        heads = []
+        for _head in range(2):
+            own = np.clip(ease + 0.2 * rng.standard_normal(len(owner)), 0, 1)
+            predicted = np.where(rng.random(asked) < own[row], label, (label + 1) % WAY)
+            logits = np.eye(WAY, dtype=np.float32)[predicted]
+            heads.append(Predictions(np.arange(asked), row, label, predicted, logits, classes, tuple("abcdef")))
+        found = paired_difference(heads[:1], heads[1:])
+        fooled += found.p < 0.05
+        called += not found.within_noise
+    assert fooled > 6  # more than twice the 5 % that it promises
+    assert called <= 3
