@@ -42,6 +42,12 @@ def test_confidence_that_keeps_its_word_has_no_error() -> None:
     assert expected_calibration_error(logits, np.zeros(500, dtype=np.int64)) == pytest.approx(0.2, abs=1e-6)
 
 
+def test_an_interval_holds_its_upper_end() -> None:
+    # Confidence 1/2, wrong, and 3/4, right, in the intervals (0, 1/2] and (1/2, 1].
+    logits = np.array([[0.0, 0.0], [math.log(3), 0.0]])
+    assert expected_calibration_error(logits, np.array([1, 0]), bins=2) == pytest.approx((0.5 + 0.25) / 2)
+
+
 def test_huge_logits_do_not_overflow() -> None:
     logits = np.float32([[3e38, 0], [-3e38, 0]])
     assert confidences(logits).tolist() == [1, 1]
