@@ -81,12 +81,14 @@ def score_heads(
     relation maps are kept for the next time that this list is scored. Raises FewShotError when a logit is not finite.
     """
     were_training = [method.training for method in methods]
-    parts: list[list[np.ndarray]] = [[] for _ in methods]
     try:
         with torch.no_grad():  # not inference_mode: a head that fits per episode must be able to undo it
-            for start, chunk in _chunks(bank, rows, train_class_ids, kept):
-                for method, found in zip(methods, parts, strict=True):
-                    found.append(_score(method.eval(), chunk, np.random.Philox(key=[seed, start])))
+            found = _score_lists(methods, bank, rows, advance) if kept is None else {}
+            rest = [number for number in range(len(methods)) if number not in found]
+            parts: dict[int, list[np.ndarray]] = {number: [] for number in rest}
+            for start, chunk in _chunks(bank, rows, train_class_ids, kept) if rest else ():
+                for number, part in parts.items():
+                    part.append(_score(methods[number].eval(), chunk, np.random.Philox(key=[seed, start])))
                 if kept is not None:
                     kept.offer(start, chunk.products)
                 if advance is not None:
@@ -94,12 +96,25 @@ def score_heads(
     finally:
         for method, was_training in zip(methods, were_training, strict=True):
             method.train(was_training)
-    logits = [np.concatenate(found) for found in parts]  # [e, q, way] each
-    for found in logits:
-        if not np.isfinite(found).all():
-            episode = int(np.flatnonzero(~np.isfinite(found).all(axis=(1, 2)))[0])
+    found |= {number: np.concatenate(part) for number, part in parts.items()}  # [e, q, way] each
+    for logits in found.values():
+        if not np.isfinite(logits).all():
+            episode = int(np.flatnonzero(~np.isfinite(logits).all(axis=(1, 2)))[0])
             raise FewShotError(f"the scores of episode {episode} are not finite; the weights are unusable, train again")
-    return logits
+    return [found[number] for number in range(len(methods))]
+
+
+def _score_lists(
+    methods: Sequence[Method], bank: FeatureBank, rows: EpisodeRows, advance: Callable[[int], None] | None
+) -> dict[int, np.ndarray]:
+    """Logits float32 [e, q, way] of those methods that score a whole list at once, by their numbers."""
+    found = {}
+    for number, method in enumerate(methods):
+        # A list is done when the last head has done it.
+        logits = method.eval().score_rows(bank, rows, advance if number == len(methods) - 1 else None)
+        if logits is not None:
+            found[number] = logits.float().cpu().numpy()
+    return found
 
 
 def _score(method: Method, chunk: Chunk, bits: np.random.Philox) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The contract of a method: a head that scores episodes of cubes and never knows where they come from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...cache.console import unknown_name
-from ..episode import Episode
+from ..bank import FeatureBank
+from ..episode import Episode, EpisodeRows
 from ..errors import FewShotError
 from ..related import RelatedEpisode
 
@@ -129,6 +130,14 @@ class Method(nn.Module):
     def score_maps(self, related: RelatedEpisode) -> Tensor:
         """Logits [b, q, way] from relation maps, those of `score`; only where `reads_maps`."""
         raise NotImplementedError
+
+    def score_rows(
+        self, bank: FeatureBank, rows: EpisodeRows, advance: Callable[[int], None] | None = None
+    ) -> Tensor | None:
+        """Logits [e, q, way] of a whole list at once, those of `score` up to rounding; None where chunks are as good.
+
+        rows: positions in the bank's `keys`; advance: called with the number of episodes done, as they are done.
+        """
 
     def loss_maps(self, related: RelatedEpisode, *, smoothing: float = 0.0) -> Tensor:
         """The loss from relation maps, that of `loss`; only where `reads_maps`."""

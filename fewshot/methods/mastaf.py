@@ -1,7 +1,7 @@
 """MASTAF: attention on self and cross relation maps, fused in a nearest-neighbour score."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from ...cache.console import unknown_name
-from ..episode import Episode
+from ..bank import FeatureBank
+from ..episode import Episode, EpisodeRows
 from ..errors import FewShotError
 from ..related import RelatedEpisode, relate
 from ..relation import RelationMaps, SideMap, dense_cosine, flat_cosine, pooled_cosine
 from .base import Defaults, Method
 from .global_classifier import GlobalClassifier, cross_entropy
+from .mastaf_list import can_score_list, score_list
 from .mastaf_profile import PRESETS, Profile
 from .meta_learner import MetaLearner, Statistics
 
@@ -115,6 +117,12 @@ class MASTAF(Method):
             maps, self.attend(maps, query_self=self.variant in ("self", "full")), self.profile.test_metric
         )
 
+    def score_rows(
+        self, bank: FeatureBank, rows: EpisodeRows, advance: Callable[[int], None] | None = None
+    ) -> Tensor | None:
+        """Logits [e, q, way] of a list of one-shot episodes; see `mastaf_list`."""
+        return score_list(self, bank, rows, advance) if can_score_list(self, bank, rows) else None
+
     def loss_maps(self, related: RelatedEpisode, *, smoothing: float = 0.0) -> Tensor:
         """loss_scale * (L1 + global_weight * L2), a scalar; in training it moves the running statistics once.
 
@@ -173,38 +181,47 @@ class MASTAF(Method):
 
     def logits(self, maps: RelationMaps, attention: Attention, metric: str) -> Tensor:
         """Fused scores [b, q, way], or [b, q, way, L] for the metric `dense`: equations (8) to (10)."""
-        alpha, averages = self.profile.alpha, self.profile.fusion == "prob"
-        branches: list[tuple[float, Tensor]] = []  # weight and scores of each
+        first = second = None
         if self.variant != "self":
-            branches.append((1, self._branch(maps, attention.class_cross, attention.query_cross, metric)))
-        if self.variant == "self" or (self.variant == "full" and alpha > 0):
+            first = self._branch(maps, attention.class_cross, attention.query_cross, metric)
+        if self.variant == "self" or (self.variant == "full" and self.profile.alpha > 0):
             of_class = _unsqueeze(attention.class_self, 1)  # [b, 1, way, L]
             of_query = _unsqueeze(attention.query_self, 2)  # [b, q, 1, L]
-            branches.append((alpha if branches else 1, self._branch(maps, of_class, of_query, metric)))
-        if averages:
-            total = sum(weight for weight, _ in branches)
-            parts = [scores.log_softmax(2) + math.log(weight / total) for weight, scores in branches]
-            return torch.logaddexp(*parts) if len(parts) == 2 else parts[0]
-        parts = [weight * scores for weight, scores in branches]
-        return parts[0] + parts[1] if len(parts) == 2 else parts[0]
+            second = self._branch(maps, of_class, of_query, metric)
+        return self.fuse(second, None) if first is None else self.fuse(first, second)
+
+    def fuse(self, first: Tensor | None, second: Tensor | None) -> Tensor:
+        """Scores from the cosines of the variant's branches, each [b, q, way] or [b, q, way, L]; `second`, if there,
+        has the weight alpha."""
+        alpha, scale = self.profile.alpha, self.profile.scale
+        if first is None:
+            raise RuntimeError("a variant has at least one branch")
+        if self.profile.fusion == "logit":
+            return scale * first if second is None else scale * first + alpha * (scale * second)
+        if second is None:
+            return (scale * first).log_softmax(2)
+        parts = zip((first, second), (1, alpha), strict=True)
+        return torch.logaddexp(*[(scale * p).log_softmax(2) + math.log(w / (1 + alpha)) for p, w in parts])
 
     def _branch(self, maps: RelationMaps, of_class: Tensor | None, of_query: Tensor | None, metric: str) -> Tensor:
-        """scale * cosine of attended cubes; attention [b, q or 1, way, L] and [b, q, way or 1, L], None for none."""
+        """Cosine of attended cubes; attention [b, q or 1, way, L] and [b, q, way or 1, L], None for none."""
         b, q, way, size = maps.cross.shape[:-1]
         class_weights, query_weights = self._weigh(of_class), self._weigh(of_query)
         if class_weights is None:
             class_weights = maps.cross.new_ones(b, 1, way, size)
         if metric == "dense":
-            return self.profile.scale * dense_cosine(maps, class_weights)
+            return dense_cosine(maps, class_weights)
         if query_weights is None:
             query_weights = maps.cross.new_ones(b, q, 1, size)
         cosine = pooled_cosine if metric == "pool" else flat_cosine
-        return self.profile.scale * cosine(maps, class_weights, query_weights)
+        return cosine(maps, class_weights, query_weights)
 
     def _weigh(self, attention: Tensor | None) -> Tensor | None:
-        """Weights of positions: 1 + A, equation (5), or A without the residual; None (all 1) without attention."""
-        if attention is None:
-            return None
+        """Weights of positions; None (all 1) without attention."""
+        return None if attention is None else self.weigh(attention)
+
+    def weigh(self, attention: Tensor) -> Tensor:
+        """Weights of positions: 1 + A, equation (5), or A without the residual."""
         return 1 + attention if self.residual else attention
 
     def _require_cubes(self, related: RelatedEpisode) -> None:

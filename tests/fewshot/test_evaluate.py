@@ -142,8 +142,8 @@ def test_contradictions_are_refused(noisy: Any, run: Path, tmp_path: Path) -> No
 def test_weights_that_give_no_numbers_are_refused(noisy: Any, run: Path, monkeypatch: Any, tmp_path: Path) -> None:
     from mastaf.fewshot.methods.mastaf import MASTAF
 
-    real = MASTAF.score_maps
-    monkeypatch.setattr(MASTAF, "score_maps", lambda self, related: real(self, related) * float("nan"))
+    real = MASTAF.fuse
+    monkeypatch.setattr(MASTAF, "fuse", lambda self, *cosines: real(self, *cosines) * float("nan"))
     with pytest.raises(FewShotError, match="scores of episode 0 are not finite"):
         evaluate(noisy, run, episodes=5, out=tmp_path)
     assert not (tmp_path / "results").exists()
