@@ -49,6 +49,9 @@ def sweep(
         raise PipelineError("a sweep chooses by its own episodes of the val classes; leave select_on and val_list out")
     stores = _stores(features)
     fixed = {**fixed, "method_keywords": dict(fixed.get("method_keywords") or {})}
+    if jobs > 1 and device == "cpu" and not any(store.header.compress for store in stores.values()):
+        # Processes share mapped files; each would find room in memory for a copy of its own, and all have none.
+        fixed.setdefault("bank", "mmap")
     known = load_method(fixed.get("method") or "mastaf").keywords()
     folder = Path(out or Path("runs") / f"sweep_{next(iter(stores.values())).path.stem}")
     dimensions = search_space(space, adapter=adapter, stores=tuple(stores), known=known)

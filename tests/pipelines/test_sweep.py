@@ -131,6 +131,7 @@ def test_more_trials_continue_a_finished_sweep(noisy: Any, tmp_path: Path) -> No
 def test_several_jobs_train_the_same_as_one(noisy: Any, tmp_path: Path) -> None:
     found = sweep([noisy.path], space=SPACE, trials=3, jobs=2, out=tmp_path / "two", **SMALL)
     assert found["shots"]["1"]["trials"] == 3
+    assert found["shots"]["1"]["settings"]["bank"] == "mmap"  # the processes share the store's pages
     # The first trials are random and do not depend on each other.
     sweep([noisy.path], space=SPACE, trials=3, jobs=1, out=tmp_path / "one", **SMALL)
     assert [settings for settings, _ in tried(tmp_path / "two")] == [
