@@ -12,7 +12,7 @@ from ..cache.console import say, table
 from ..fewshot.checkpoint import read_train_summary
 from ..fewshot.cli_options import words_of
 from .errors import PipelineError
-from .search_space import Dimension
+from .search_space import SETTINGS, Dimension
 from .sweep_study import Tried
 
 BEST = "best.json"
@@ -80,23 +80,35 @@ def report(search: Sweep, trials: Sequence[Tried], shot: int) -> None:
         raise PipelineError(f"all {len(trials)} trials of {search.folder} ({shot}-shot) failed; see the reasons above")
     swept = [name for name, dimension in search.space.items() if len(dimension.choices) != 1]
     rows = [
-        [str(trial.number), f"{100 * (trial.accuracy or 0):.1f}", *(_short(trial.values[name]) for name in swept)]
+        [str(trial.number), _percent(trial, search.run(trial.number, shot)), *(_short(trial.values[n]) for n in swept)]
         for trial in ranked
     ]
-    say("\n" + table(rows, ["trial", "val %", *swept]))
+    say("\n" + table(rows, ["trial", "val %", *map(_name, swept)]))
     say("\nthe best was chosen on val, so its accuracy there is too high; train it, then test it once:")
     say(f"{read_best(search.folder)['shots'][str(shot)]['command']}\n")
 
 
 def values_in_words(values: Mapping[str, Any]) -> str:
     """`tau 0.025, lr 0.01, ...`."""
-    return ", ".join(f"{name} {_short(value)}" for name, value in values.items())
+    return ", ".join(f"{_name(name)} {_short(value)}" for name, value in values.items())
 
 
 def _ranked(trials: Sequence[Tried]) -> list[Tried]:
     """Those with an accuracy, best first; of equals the one that was tried first."""
     answered = [trial for trial in trials if trial.accuracy is not None]
     return sorted(answered, key=lambda trial: (-(trial.accuracy or 0), trial.number))
+
+
+def _percent(trial: Tried, run: Path) -> str:
+    """Accuracy with its interval, which tells a better setting from luck."""
+    summary = read_train_summary(run)
+    half = 0.0 if summary is None or summary.val_ci95 is None else summary.val_ci95
+    return f"{100 * (trial.accuracy or 0):.1f} ± {100 * half:.1f}"
+
+
+def _name(setting: str) -> str:
+    """As its option is called."""
+    return SETTINGS[setting].flag.removeprefix("--") if setting in SETTINGS else setting
 
 
 def _short(value: Any) -> str:

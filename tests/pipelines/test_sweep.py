@@ -54,6 +54,7 @@ def test_the_best_on_val_can_be_trained_again_by_its_command(mastaf: Mastaf, noi
         assert len(trials) == found["trials"] == 4
         assert found["val_accuracy"] == max(accuracy for _, accuracy in trials)
         assert found["command"] in said
+        assert f"{100 * found['val_accuracy']:.1f} ± {100 * found['val_ci95']:.1f}" in said
         program, *words = shlex.split(found["command"])
         assert program == "mastaf-fewshot"
         with pytest.raises(SystemExit) as left:
