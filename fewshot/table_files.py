@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..cache.atomic import write_bytes, write_json
 from .comparison import ComparedPair, ComparedRow, Comparison
 from .table import features_of, title_of
@@ -57,6 +59,7 @@ def _row_line(compared: Comparison, row: ComparedRow) -> dict[str, Any]:
         "ci95_clustered_low": row.ci95_clustered[0],
         "ci95_clustered_high": row.ci95_clustered[1],
         "seeds_sd": spread.sd if spread else "",
+        "ece": float(np.mean([found["ece"] for found in row.records])),
         "minus_full": difference.mean if difference else "",
         "within_noise": difference.within_noise if difference else "",
         "features": "frozen+adapter" if record["adapter"] else "frozen",
