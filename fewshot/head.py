@@ -24,10 +24,13 @@ _SWITCHES = {
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A method with what its record says of it. folder: where its results go; suffix: of their names, for weights that
-    are not the run's choice; seed: of training, None where nothing was trained; selected_on: `val`, `none` or `test`;
-    trained_on: dataset, split scheme and store of the run, None without one; way, shot, query_mode, queries: of its
-    training episodes."""
+    """A method with what its record says of it.
+
+    folder: where its results go; suffix: of their names, for weights that are not the run's choice; seed: of training,
+    None where nothing was trained; selected_on: `val`, `none` or `test`; trained_on: dataset, split scheme and store
+    of the run, train_precision: of its losses, None without one; way, shot, query_mode, queries: of its training
+    episodes.
+    """
 
     method: Method
     name: str
@@ -35,6 +38,7 @@ class Head:
     seed: int | None
     selected_on: str
     trained_on: dict[str, str] | None
+    train_precision: str | None
     train_class_ids: Mapping[str, int]
     way: int
     shot: int
@@ -54,6 +58,7 @@ class Head:
             "seed": self.seed,
             "selected_on": self.selected_on,
             "trained_on": self.trained_on,
+            "train_precision": self.train_precision,
         }
 
 
@@ -86,6 +91,7 @@ def head_of_run(path: Path, store: Store, *, device: torch.device) -> Head:
         seed=config.seed,
         selected_on=run.selected_on,
         trained_on={name: getattr(config, name) for name in ("dataset", "split_scheme", "store")},
+        train_precision=config.train_precision,
         train_class_ids=config.train_class_ids,
         way=config.way,
         shot=config.shot,
@@ -117,6 +123,7 @@ def head_without_run(
         seed=None,
         selected_on="none",
         trained_on=None,
+        train_precision=None,
         train_class_ids={},
         way=way,
         shot=shot,

@@ -38,6 +38,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "seed": (int, type(None)),
     "list_seed": (int, type(None)),
     "precision": (str,),
+    "train_precision": (str, type(None)),
     "recipe": (str,),
     "store": (str,),
     "episode_list": (str,),
@@ -60,10 +61,10 @@ class ResultRecord:
     (`per_class`); episodes_from, source_shared: see `Listing`; accuracy: fraction; ci95: half-width over episodes;
     ci95_clustered: [low, high] by class and video; ece: expected calibration error; seed: of training, None where
     nothing was trained; list_seed: of the test list, None when it came from a file; precision: of the relation maps,
-    `fp32` or `bf16`; recipe, store, episode_list: sha256; coverage: videos used, failed, missing; selected_on: `val`,
-    `none`, or `test` (published protocols do); trained_on: {dataset, split_scheme, store} of the run, None without
-    one; seen_classes: those of the split that the run was trained on (empty unless allowed); predictions: {path
-    relative to the record, sha256} of an npz without pickle.
+    `fp32` or `bf16`; train_precision: of the run's training, None without one; recipe, store, episode_list: sha256;
+    coverage: videos used, failed, missing; selected_on: `val`, `none`, or `test` (published protocols do); trained_on:
+    {dataset, split_scheme, store} of the run, None without one; seen_classes: those of the split that the run was
+    trained on (empty unless allowed); predictions: {path relative to the record, sha256} of an npz without pickle.
     """
 
     method: str
@@ -85,6 +86,7 @@ class ResultRecord:
     seed: int | None
     list_seed: int | None
     precision: str
+    train_precision: str | None
     recipe: str
     store: str
     episode_list: str

@@ -57,6 +57,7 @@ def _title(record: dict[str, Any]) -> str:
     head = f"{record['method']} {record['variant'] or ''}".strip() + (" + adapter" if record["adapter"] else "")
     notes = [f"selected on: {record['selected_on']}"]
     notes += [] if record["precision"] == "fp32" else [f"precision: {record['precision']}"]
+    notes += ["trained in bf16"] if record["train_precision"] == "bf16" else []
     notes += [f"{len(record['seen_classes'])} classes seen in training"] if record["seen_classes"] else []
     if record["trained_on"] and record["trained_on"]["store"] != record["store"]:
         notes.append(f"trained on another store ({record['trained_on']['split_scheme']})")

@@ -19,9 +19,11 @@ def features_of(rows: Sequence[ComparedRow]) -> str:
 def precision_of(rows: Sequence[ComparedRow]) -> str:
     """The one precision of all rows. Raises FewShotError on a mixture: it moves a head by as much as its idea does."""
     found = {row.record["precision"] for row in rows}
-    if len(found) != 1:
-        raise FewShotError(f"one table must not mix precisions ({', '.join(sorted(found))}); score all rows in one")
-    return found.pop()
+    trained = {row.record["train_precision"] for row in rows} - {None}  # None: of a head without a run
+    for kinds, remedy in ((found, "score all rows in one"), (trained, "train all rows in one")):
+        if len(kinds) > 1:
+            raise FewShotError(f"one table must not mix precisions ({', '.join(sorted(kinds))}); {remedy}")
+    return f"{found.pop()}" + (", trained in bf16" if trained == {"bf16"} else "")
 
 
 def title_of(rows: Sequence[ComparedRow]) -> str:
@@ -29,7 +31,8 @@ def title_of(rows: Sequence[ComparedRow]) -> str:
     first = rows[0].record
     places = {row.record["selected_on"] for row in rows}
     # A row whose scores nothing can train has nothing to select.
-    selected = f"{max(places - {'none'})} (where anything was trained)" if len(places) > 1 else places.pop()
+    chosen = " or ".join(sorted(places - {"none"})) or "none"
+    selected = f"{chosen} (where anything was trained)" if len(places) > 1 else chosen
     rounded = "" if precision_of(rows) == "fp32" else f"precision: {precision_of(rows)}; "
     seeds = f"mean of {len(rows[0].scored)} seeds; " if len(rows[0].scored) > 1 else ""
     return (

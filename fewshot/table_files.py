@@ -64,6 +64,7 @@ def _row_line(compared: Comparison, row: ComparedRow) -> dict[str, Any]:
         "within_noise": difference.within_noise if difference else "",
         "features": "frozen+adapter" if record["adapter"] else "frozen",
         "precision": record["precision"],
+        "train_precision": record["train_precision"] or "",
         "selected_on": record["selected_on"],
         "seeds": " ".join(str(found["seed"]) for found in row.records),
         "records": " ".join(str(path) for path in row.paths),

@@ -153,6 +153,10 @@ def test_precisions_are_stamped_and_not_mixed(noisy: Any, tmp_path: Path) -> Non
     assert "precision: bf16" in text_table(only)
     with pytest.raises(FewShotError, match=r"must not mix precisions \(bf16, fp32\)"):
         text_table(Comparison([row, *only.rows], []))
+    other = ablate_fully(noisy, out=tmp_path / "bf16", train_precision="bf16", **SMALL)
+    assert "precision: fp32, trained in bf16" in text_table(other)
+    with pytest.raises(FewShotError, match="train all rows in one"):
+        text_table(Comparison([row, *other.rows], []))
 
 
 def test_what_the_rows_decide_cannot_be_given(noisy: Any, tmp_path: Path) -> None:
