@@ -11,8 +11,8 @@ from mastaf.fewshot.records import Predictions, read_predictions, read_record, w
 
 FIELDS = """
 schema method variant preset adapter way shot query_mode queries episodes_from source_shared episodes split accuracy
-ci95 ci95_clustered ece seed list_seed precision train_precision recipe store episode_list coverage selected_on trained_on
-seen_classes versions seconds predictions
+ci95 ci95_clustered ece seed list_seed precision train_precision recipe store episode_list coverage selected_on
+trained_on seen_classes versions seconds predictions
 """
 
 
