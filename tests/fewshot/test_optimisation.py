@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from mastaf.fewshot.ablate import ablate
 from mastaf.fewshot.bank import FeatureBank
 from mastaf.fewshot.checkpoint import load_run
 from mastaf.fewshot.errors import FewShotError
@@ -174,6 +175,21 @@ def test_another_optimiser_has_its_usual_settings(tmp_path: Path, toy_store: Any
         train(toy_store, out=tmp_path / optimiser, optimiser=optimiser, **settings)
         config = read_config(tmp_path / optimiser)
         assert (config.lr, config.weight_decay) == usual
+
+
+def test_rows_of_an_ablation_are_trained_with_them(tmp_path: Path, toy_store: Any) -> None:
+    given = {k: v for k, v in OPTIONS["all"].items() if k != "method_keywords"}
+    settings = {**SMALL, "val_episodes": 20, "train_episodes": 48}
+    ablate(toy_store, out=tmp_path / "ablation", episodes=20, **settings, **given)
+    runs = [folder for folder in (tmp_path / "ablation").iterdir() if (folder / "metrics.jsonl").is_file()]
+    assert len(runs) == 3  # Neighbor has nothing to train
+    for run in runs:
+        config = read_config(run)
+        assert {name: getattr(config, name) for name in given} == given
+        alone = tmp_path / run.name
+        train(toy_store, out=alone, method_keywords={"variant": config.keywords["variant"]}, **settings, **given)
+        for name, value in weights(alone, toy_store).items():
+            torch.testing.assert_close(weights(run, toy_store)[name], value, rtol=1e-3, atol=1e-5)
 
 
 def test_a_run_of_before_these_settings_is_read_and_continued(tmp_path: Path, toy_store: Any) -> None:
