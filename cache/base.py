@@ -176,6 +176,10 @@ class Store(ABC):
             self._open.popitem(last=False)
         return opened
 
+    def release(self, shard: int) -> None:
+        """Let go of a shard's file: its memory map ends when nobody looks at it any more."""
+        self._open.pop(shard, None)
+
     def mapped(self, shard: int) -> NDArray[np.float16] | None:
         """A read-only memory map of a shard, float16 [r, views, c, t, h, w], or None when the store is compressed.
 

@@ -137,7 +137,7 @@ def command(json_file: Path | None, **options: Any) -> int:
     A run that was stopped continues where it was with the same command. A video that cannot be decoded is a failed
     row with its reason, and does not stop the others. ROOT of the data set `folder` is {train,val,test}/CLASS/VIDEO
     or CLASS/VIDEO; a video is a file in any container that ffmpeg reads, or a folder of frames. A CSV file has the
-    columns path, class and, optionally, split.
+    columns path, class and, optionally, split and group (the recording a clip is cut from).
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Data sets that are a CSV file with the columns path, class and, if one likes, split."""
+"""Data sets that are a CSV file with the columns path, class and, if one likes, split and group (source)."""
 
 import csv
 import os
@@ -63,7 +63,7 @@ def _rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], bool]:
     missing = [name for name in ("path", "class") if name not in columns]
     if missing:
         raise ExtractError(
-            f"{path} must begin with a line that names the columns path, class and, optionally, split; "
+            f"{path} must begin with a line that names the columns path, class and, optionally, split and group; "
             f"there is no '{missing[0]}' in: {', '.join(columns) or '(an empty file)'}"
         )
     return rows, "split" in columns
@@ -71,7 +71,7 @@ def _rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], bool]:
 
 def _video(row: dict[str, str], path: Path, line: int, has_splits: bool) -> Video:
     place = f"{path}, line {line}"
-    values = {name: (row.get(name) or "").strip() for name in ("path", "class", "split")}
+    values = {name: (row.get(name) or "").strip() for name in ("path", "class", "split", "group")}
     for name in ("path", "class"):
         if not values[name]:
             raise ExtractError(f"{place}: the {name} must not be empty")
@@ -82,4 +82,4 @@ def _video(row: dict[str, str], path: Path, line: int, has_splits: bool) -> Vide
     if relative.is_absolute() or relative.parts[:1] in ((), ("..",)):
         raise ExtractError(f"{place}: path '{values['path']}' must be relative to the root and stay inside it (--root)")
     key = relative.as_posix()
-    return Video(key, key, values["class"], split)
+    return Video(key, key, values["class"], split, values["group"])

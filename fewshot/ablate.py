@@ -4,94 +4,107 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from ..cache.console import say, unknown_name
+from ..cache.console import unknown_name
 from ..cache.store import Store
-from .ablation_rows import FULL, ROW_SETS
+from .ablation_rows import ROW_SETS
+from .comparison import ComparedRow, Comparison, compare_rows, compared_row
 from .errors import FewShotError
-from .evaluate import Evaluation, evaluate_fully
-from .paired import paired_difference
+from .evaluate import evaluate_together
+from .list_settings import ListSettings, check_list, lists_by_shot
 from .plan import TrainSettings
-from .table import AblationRow, write_tables
-from .train import train
+from .seeds import check_seeds
+from .table_files import write_tables
+from .train import Order, open_banks, train_together
 
 
 def ablate(store: Store, **settings: Any) -> list[dict[str, Any]]:
     """The result records alone of `ablate_fully`, whose keyword arguments it takes."""
-    return [row.record for row in ablate_fully(store, **settings)]
+    return [record for row in ablate_fully(store, **settings).rows for record in row.records]
 
 
 def ablate_fully(
     store: Store,
     *,
     rows: str = "fusion",
-    shots: Sequence[int] = (1,),
+    shots: Sequence[int] | None = None,
     split: str = "test",
     episodes: int | None = None,
-    list_seed: int = 0,
+    list_seed: int | None = None,
+    episodes_from: str | None = None,
+    episode_lists: Sequence[Path] = (),
+    seeds: int = 1,
+    precision: str = "fp32",
     out: Path | None = None,
     device: str = "cpu",
     progress: bool = True,
     **settings: Unpack[TrainSettings],
-) -> list[AblationRow]:
-    """Train and score every row of a set for every shot; write `ablation_<rows>_<split>.csv` and `.json` into `out`.
+) -> Comparison:
+    """Train and score every row of a set for every shot; write `ablation_<rows>_<split>` (csv, json) into `out`.
 
     settings: of `train`, the same for all rows (same training episodes, same seed); `method_keywords` go to every
-    row. Each run lies in its own folder of `out` (default `runs/ablate_STORE`) and is reused when it is there. All
-    rows of a shot answer the same episodes, so each is also compared with `full` pair by pair. Selected on val,
-    unless val is the split that is scored: then nothing is selected. Raises FewShotError.
+    row; seeds: so many trainings of each row, with `seed`, seed + 1, ... shots: (1,); episode_lists: score those of
+    these files, one a shot, which fix way, shots and everything else of the test episodes; precision: of relation
+    maps in the test. Each run lies in its own folder of `out` (default `runs/ablate_STORE`) and is reused when it is
+    there. All runs of a shot answer the same episodes, so each pair of rows is compared; they are trained and scored
+    side by side. Selected on val unless told otherwise; where val is the split that is scored, nothing is selected.
+    Raises FewShotError.
     """
     if rows not in ROW_SETS:
         raise FewShotError(unknown_name("set of rows", rows, ROW_SETS))
     given = settings.pop("method_keywords", None) or {}
-    _refuse_fixed(rows, given, settings)
-    if split == "val" and (settings.get("val_episodes") or settings.get("patience")):
-        raise FewShotError("with --split val nothing is selected; leave --val-episodes and --patience out")
+    _refuse_fixed(rows, given, settings, split)
+    first = settings.get("seed", 0)
+    check_seeds(first, seeds)
+    asked: ListSettings = {"episodes": episodes, "list_seed": list_seed, "episodes_from": episodes_from}
+    lists = lists_by_shot(shots, episode_lists, asked, way=settings.get("way"))
     folder = Path(out or Path("runs") / f"ablate_{store.path.stem}")
-    table: list[AblationRow] = []
-    for shot in shots:
-        scored: dict[str, Evaluation] = {}
-        for name, keywords in ROW_SETS[rows].items():
-            if progress:
-                say(f"{name}, {shot}-shot:")
-            trained: TrainSettings = {**settings, "shot": shot, "select": split != "val"}
-            run = folder / _run_folder(name, {**given, **trained})
-            trained["method_keywords"] = {**given, **keywords}
-            train(store, out=run, device=device, progress=progress, **trained)
-            scored[name] = evaluate_fully(
-                store,
-                run,
-                split=split,
-                episodes=episodes,
-                list_seed=list_seed,
-                allow_partial=settings.get("allow_partial", False),
-                device=device,
-                progress=progress,
-            )
-        table += _compared(scored)
-    write_tables(folder / f"ablation_{rows}_{split}", table)
-    return table
+    banks = open_banks(store, settings, device=device, say=progress)
+    for shot, (way, wanted) in lists.items():
+        check_list(banks.open(split), wanted, way=way, shot=shot, **_queries(settings))
+    table: list[ComparedRow] = []
+    for shot, (way, wanted) in lists.items():
+        trained: TrainSettings = {**settings, "way": way, "shot": shot}
+        trained["select_on"] = "none" if split == "val" else settings.get("select_on", "val")
+        orders = _orders(folder, rows, given, trained, range(first, first + seeds))
+        runs = [summary.out for summary in train_together(banks, orders, progress=progress)]
+        scored = evaluate_together(banks, runs, split=split, progress=progress, precision=precision, **wanted)
+        for number, name in enumerate(ROW_SETS[rows]):
+            table.append(compared_row(name, scored[number * seeds : (number + 1) * seeds]))
+    compared = compare_rows(table)
+    write_tables(folder / f"ablation_{rows}_{split}", compared)
+    return compared
 
 
-def _refuse_fixed(rows: str, given: Mapping[str, Any], settings: TrainSettings) -> None:
+def _queries(settings: TrainSettings) -> dict[str, Any]:
+    """Query mode and queries of the rows' episodes."""
+    return {"query_mode": settings.get("query_mode") or "single", "queries": settings.get("queries") or 1}
+
+
+def _orders(
+    folder: Path, rows: str, given: Mapping[str, Any], trained: TrainSettings, seeds: Sequence[int]
+) -> list[Order]:
+    """The runs of one shot: for each row one a seed."""
+    orders = []
+    for name, keywords in ROW_SETS[rows].items():
+        for seed in seeds:
+            settings: TrainSettings = {**trained, "seed": seed}
+            run = folder / _run_folder(name, {**given, **settings})
+            settings["method_keywords"] = {**given, **keywords}
+            orders.append(Order(settings, run))
+    return orders
+
+
+def _refuse_fixed(rows: str, given: Mapping[str, Any], settings: TrainSettings, split: str) -> None:
     """Raise FewShotError for a setting in which the rows differ, or that the table fixes."""
+    selecting = [name for name in ("val_episodes", "val_list", "patience", "select_on") if settings.get(name)]
+    if split == "val" and selecting:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in selecting)
+        raise FewShotError(f"with --split val nothing is selected; leave {names} out")
     differing = {keyword for keywords in ROW_SETS[rows].values() for keyword in keywords}
-    fixed = [name for name in ("shot", "method", "select") if name in settings] + sorted(differing & set(given))
+    fixed = [name for name in ("shot", "method") if name in settings] + sorted(differing & set(given))
     if fixed:
         words = ", ".join("--lambda" if name == "global_weight" else name for name in fixed)
         raise FewShotError(f"the rows of an ablation ({rows}) decide {words} themselves; leave it out")
-
-
-def _compared(scored: dict[str, Evaluation]) -> list[AblationRow]:
-    full = scored[FULL].predictions
-    return [
-        AblationRow(
-            name,
-            found.record,
-            found.path,
-            None if name == FULL else paired_difference(found.predictions, full),
-        )
-        for name, found in scored.items()
-    ]
 
 
 def _run_folder(name: str, settings: dict[str, Any]) -> str:
@@ -99,4 +112,5 @@ def _run_folder(name: str, settings: dict[str, Any]) -> str:
     words = [settings["preset"]] if settings.get("preset") else []
     words += ["adapter"] if settings.get("adapter") else []
     words += [f"{settings.get('way', 5)}way", f"{settings['shot']}shot", f"seed{settings.get('seed', 0)}"]
-    return "_".join([name, *words, *([] if settings["select"] else ["unselected"])])
+    words += {"none": ["unselected"], "test": ["selected-on-test"]}.get(settings["select_on"], [])
+    return "_".join([name, *words])

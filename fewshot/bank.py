@@ -2,35 +2,51 @@
 
 import hashlib
 import json
-import resource
-import warnings
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..cache.index import FAILED, MISSING
-from ..cache.store import Store, StoreHeader
-from .copying import copy_cubes
+from ..cache.store import Store
+from .buffers import Buffers
+from .cube_sources import CubeSource, HeldCubes, MappedCubes
+from .cube_stream import StreamedCubes
 from .episode import Episode, EpisodeRows
 from .errors import FewShotError
-from .philox import below, key_of, random_words
+from .relation import self_maps
+from .residence import Residence, choose_residence
 
-_VIEW_STREAM = "mastaf views 1"
+_SELF_MAPS_SHARE, _SELF_MAPS_BYTES = 0.2, 64 * 2**20  # self maps are kept up to a share of the cubes, or so many bytes
+_BLOCK = 64  # videos whose self maps are computed at once
+_MEAN_BYTES = 8 * 2**20  # cubes whose means are taken at once
 
 
 class FeatureBank:
     """Usable videos of a split of a store.
 
-    Cubes are memory-mapped where the store is not compressed, else held as float16. Failed rows are left out and
-    counted in `coverage`; missing rows (an unfinished extraction) are an error unless `allow_partial`, then counted.
-    views: numbers of the stored views that episodes may use. keys, classes: one entry a usable video, in the
-    store's order; rows: int64 [n], their rows in the store; class_names: sorted.
+    Failed rows are left out and counted in `coverage`; missing rows (an unfinished extraction) are an error unless
+    `allow_partial`, then counted. views: numbers of the stored views that episodes may use. bank: where the cubes
+    stay, see `residence`. dtype: float16 keeps the stored bits, bfloat16 rounds them and makes for fast products.
+    keys, classes: one entry a usable video, in the store's order; rows: int64 [n], their rows in the store;
+    class_names: sorted. Nothing is read before the first cube is asked for.
     """
 
-    def __init__(self, store: Store, split: str, *, views: Sequence[int] = (0,), allow_partial: bool = False) -> None:
+    def __init__(
+        self,
+        store: Store,
+        split: str,
+        *,
+        views: Sequence[int] = (0,),
+        allow_partial: bool = False,
+        bank: str | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float16,
+    ) -> None:
         self.store, self.split, self.views = store, split, tuple(views)
+        self.device, self.dtype = torch.device(device), dtype
         rows = store.rows_of(split)
         states = store.states()[rows]
         self.coverage = _coverage(states)
@@ -43,9 +59,9 @@ class FeatureBank:
         self.keys = tuple(store.index.keys[row] for row in self.rows)
         self.classes = tuple(store.index.classes[row] for row in self.rows)
         self.class_names = sorted(set(self.classes))
-        self._maps: dict[int, Tensor] = {}  # shard -> [rows, views, c, t, h, w]
-        self._held: dict[int, Tensor] = {}  # view -> [n, c, t, h, w], of a compressed store
+        self._asked = bank
         self._checked = np.zeros((len(self.rows), len(store.spec.views)), dtype=bool)
+        self._staging = Buffers()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -60,119 +76,174 @@ class FeatureBank:
         text = json.dumps([self.split, self.keys, self.classes], ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @property
+    def _nbytes(self) -> int:
+        return 2 * len(self) * len(self.views) * int(np.prod(self.store.spec.cube_shape))
+
+    @cached_property
+    def residence(self) -> Residence:
+        """Where the cubes stay. Raises FewShotError where they cannot stay as asked."""
+        return choose_residence(
+            self._asked,
+            nbytes=self._nbytes,
+            device=self.device,
+            compressed=bool(self.store.header.compress),
+            format=self.store.path.suffix,
+        )
+
+    @cached_property
+    def _source(self) -> CubeSource:
+        kind = self.residence.kind
+        if kind == "stream":
+            return StreamedCubes(self.store, self.rows)
+        if kind == "mmap":
+            return MappedCubes(self.store, self.rows)
+        return HeldCubes(self.store, self.rows, self.views, dtype=self.dtype, device=self._place)
+
+    @cached_property
+    def self_maps(self) -> Tensor | None:
+        """Relation maps of every usable video and view with itself, float32 [n, views, L, L], on the bank's device.
+
+        None where they would be too large beside the cubes, or where the cubes are not in memory anyway.
+        """
+        c, *sizes = self.store.spec.cube_shape
+        size = int(np.prod(sizes))
+        wanted, most = 4 * len(self) * len(self.views) * size**2, max(_SELF_MAPS_SHARE * self._nbytes, _SELF_MAPS_BYTES)
+        if self.residence.kind not in ("gpu", "ram") or wanted > most:
+            return None
+        maps = torch.empty(len(self), len(self.views), size, size, device=self.device)  # [n, views, L, L]
+        buffers = Buffers()
+        for start in range(0, len(self), _BLOCK):
+            positions = np.arange(start, min(start + _BLOCK, len(self)))
+            for slot, view in enumerate(self.views):
+                out = buffers.take("cubes", (len(positions), size, c), self.product_dtype, self.device)
+                cubes = self.gather(positions, np.full_like(positions, view), out)  # [m, L, c]
+                maps[positions[0] : positions[-1] + 1, slot] = self_maps(cubes.transpose(1, 2))
+        return maps
+
+    def self_maps_of(self, positions: np.ndarray, views: np.ndarray) -> Tensor | None:
+        """Those of view views[i] of video positions[i]: [m, L, L]."""
+        maps = self.self_maps
+        if maps is None:
+            return None
+        slots = np.searchsorted(self.views, views)  # views rise
+        wanted = torch.from_numpy(positions * len(self.views) + slots).to(self.device)
+        return maps.flatten(0, 1).index_select(0, wanted)
+
     def gather(self, positions: np.ndarray, views: np.ndarray, out: Tensor) -> Tensor:
-        """Fill out [m, c, t, h, w] (any float type) with view views[i] of video positions[i]; both int64 [m].
+        """Fill out [m, L, c] (any float type) with view views[i] of video positions[i]; both int64 [m].
 
         Raises FewShotError naming the first video whose cube holds NaN or Inf.
         """
-        copy_cubes(self._sources(positions, views), out)
-        for i in np.flatnonzero(~self._checked[positions, views]):
-            # float16 values cannot overflow a float32 sum, so the sum is finite exactly when all of them are.
-            if not torch.isfinite(out[i].sum(dtype=torch.float32)):
-                key = self.keys[positions[i]]
-                raise FewShotError(f"the cube of '{key}' holds NaN or Inf; run mastaf-cache verify {self.store.path}")
-            self._checked[positions[i], views[i]] = True
+        if out.dtype == self.dtype and out.device == self._place:
+            self._source.fill(positions, views, out)
+            self._check(positions, views, out)
+            return out
+        # To an accelerator the cubes travel with 16 bits and are widened there.
+        return out.copy_(self._narrow(positions, views).to(self.device))
+
+    def means(self, positions: np.ndarray, views: np.ndarray, out: Tensor) -> Tensor:
+        """Fill out [m, L, c] with the mean cubes of positions and views, int64 [m, shot]; errors as `gather`."""
+        m, shot = positions.shape
+        # Streams read all at once what was announced; elsewhere a small block stays near the caches.
+        block = m if self.residence.kind == "stream" else max(1, _MEAN_BYTES // (2 * shot * out[0].numel()))
+        for start in range(0, m, block):
+            part = slice(start, start + block)
+            narrow = self._narrow(positions[part].ravel(), views[part].ravel()).to(self.device)
+            cubes = narrow.unflatten(0, (-1, shot))  # [r, shot, L, c]
+            wide = out[part] if out.dtype == torch.float32 else out[part].float()
+            wide.copy_(cubes[:, 0])
+            for k in range(1, shot):
+                wide.add_(cubes[:, k])
+            out[part] = wide.div_(shot)
         return out
+
+    def _narrow(self, positions: np.ndarray, views: np.ndarray) -> Tensor:
+        """Cubes [m, L, c] in the type and the place that the source has them in, until the next call."""
+        c, *sizes = self.store.spec.cube_shape
+        out = self._staging.take("narrow", (len(positions), int(np.prod(sizes)), c), self.dtype, self._place)
+        self._source.fill(positions, views, out)
+        self._check(positions, views, out)
+        return out
+
+    @property
+    def _place(self) -> torch.device:
+        return self.device if self.residence.kind == "gpu" else torch.device("cpu")
+
+    @property
+    def product_dtype(self) -> torch.dtype:
+        """The type in which relation maps are computed."""
+        return torch.bfloat16 if self.dtype == torch.bfloat16 else torch.float32
+
+    def cubes(self, positions: np.ndarray, views: np.ndarray | None = None) -> Tensor:
+        """Float32 cubes [m, c, t, h, w] of video positions; view 0 unless `views` says; errors as `gather`."""
+        shape = self.store.spec.cube_shape
+        views = np.zeros_like(positions) if views is None else views
+        out = torch.empty(len(positions), int(np.prod(shape[1:])), shape[0], device=self.device)  # [m, L, c]
+        return as_cubes(self.gather(positions, views, out), shape)
+
+    def prefetch(self, rows: EpisodeRows, views: np.ndarray | None = None) -> None:
+        """Say that the cubes of these episodes, and views as for `episode`, are what will be asked for next."""
+        for _, positions, chosen in videos_of(rows, views):
+            self._source.prefetch(positions, chosen)
+
+    def _check(self, positions: np.ndarray, views: np.ndarray, cubes: Tensor) -> None:
+        """Raise FewShotError unless cubes [m, L, c] that were never seen before are finite."""
+        new = np.flatnonzero(~self._checked[positions, views])
+        if not len(new):
+            return
+        # float16 values cannot overflow a float32 sum, so the sum is finite exactly when all of them are.
+        sums = torch.stack([cubes[i].sum(dtype=torch.float32) for i in new.tolist()]).cpu().numpy()  # [new]
+        if not np.isfinite(sums).all():
+            key = self.keys[positions[new[~np.isfinite(sums)][0]]]
+            raise FewShotError(f"the cube of '{key}' holds NaN or Inf; run mastaf-cache verify {self.store.path}")
+        self._checked[positions[new], views[new]] = True
 
     def episode(
         self,
         rows: EpisodeRows,
         *,
-        device: torch.device | str = "cpu",
         train_class_ids: Mapping[str, int] | None = None,
         views: np.ndarray | None = None,
-        buffers: "Buffers | None" = None,
+        buffers: Buffers | None = None,
     ) -> Episode:
-        """The cubes (float32) of episodes whose rows are positions in `keys`.
+        """The float32 cubes, on the bank's device, of episodes whose rows are positions in `keys`.
 
         views: int64 [b, way*shot + q], supports first, numbers of stored views; view 0 where it is None.
         train_class_ids: name -> 0 .. Z-1; other classes get -1. With `buffers` the cubes lie in memory that the
-        next call with the same buffers overwrites.
+        next call with the same buffers overwrites. In memory positions come first.
         """
         b, way, shot = rows.support.shape
-        q = rows.query.shape[1]
-        flat = np.concatenate([rows.support.reshape(b, way * shot), rows.query], axis=1)  # [b, way*shot + q]
-        views = np.zeros_like(flat) if views is None else views
-        buffers = buffers or Buffers()
-        # To an accelerator the cubes travel as float16 and are widened there.
-        staging = torch.float32 if torch.device(device).type == "cpu" else torch.float16
-        shape = self.store.spec.cube_shape
-        parts = []
-        for name, part in (("support", slice(0, way * shot)), ("query", slice(way * shot, way * shot + q))):
-            wanted, chosen = flat[:, part].ravel(), views[:, part].ravel()  # [b * videos]
-            cubes = self.gather(wanted, chosen, buffers.take(name, (len(wanted), *shape), staging))
-            parts.append(cubes.to(device, torch.float32))
+        buffers, shape = buffers or Buffers(), self.store.spec.cube_shape
+        flat_shape = (int(np.prod(shape[1:])), shape[0])  # L, c
+        found = {}
+        for name, positions, chosen in videos_of(rows, views):
+            out = buffers.take(name, (len(positions), *flat_shape), torch.float32, self.device)
+            found[name] = as_cubes(self.gather(positions, chosen, out), shape)  # [b * videos, c, t, h, w]
+        labels, ids = self.labels(rows, train_class_ids)
+        support = found["support"].unflatten(0, (b, way, shot))  # [b, way, shot, c, t, h, w]
+        return Episode(support, found["query"].unflatten(0, (b, rows.query.shape[1])), labels, ids)
+
+    def labels(self, rows: EpisodeRows, train_class_ids: Mapping[str, int] | None) -> tuple[Tensor, Tensor]:
+        """Labels [b, q] and global class ids [b, way] of episodes, on the bank's device."""
         ids = train_class_ids or {}
         numbers = np.array([ids.get(name, -1) for name in self.class_names], dtype=np.int64)
-        return Episode(
-            parts[0].view(b, way, shot, *shape),  # [b, way, shot, c, t, h, w]
-            parts[1].view(b, q, *shape),  # [b, q, c, t, h, w]
-            torch.from_numpy(rows.labels).to(device),
-            torch.from_numpy(numbers[rows.classes]).to(device),  # [b, way]
-        )
-
-    def _sources(self, positions: np.ndarray, views: np.ndarray) -> list[Tensor]:
-        """The stored cubes [c, t, h, w] of positions and views, int64 [m] each."""
-        if self.store.header.compress:
-            pairs = zip(positions.tolist(), views.tolist(), strict=True)
-            return [self._view(view)[position] for position, view in pairs]
-        shards, slots = np.divmod(self.rows[positions], self.store.header.shard_rows)
-        places = zip(shards.tolist(), slots.tolist(), views.tolist(), strict=True)
-        return [self._map(shard)[slot, view] for shard, slot, view in places]
-
-    def _view(self, view: int) -> Tensor:
-        """float16 [n, c, t, h, w]: one view of all usable videos, decompressed once and held."""
-        if view not in self._held:
-            self._held[view] = torch.from_numpy(self.store.read(self.rows, view))
-        return self._held[view]
-
-    def _map(self, shard: int) -> Tensor:
-        """float16 [rows, views, c, t, h, w]: the memory map of a shard."""
-        if shard not in self._maps:
-            if len(self._maps) >= _most_maps():
-                del self._maps[next(iter(self._maps))]
-            with warnings.catch_warnings():
-                # torch has no read-only tensors and warns of a read-only map; nothing here writes to it.
-                warnings.filterwarnings("ignore", message=".*not writable.*")
-                self._maps[shard] = torch.from_numpy(self.store.mapped(shard))
-        return self._maps[shard]
+        return torch.from_numpy(rows.labels).to(self.device), torch.from_numpy(numbers[rows.classes]).to(self.device)
 
 
-class Buffers:
-    """Memory that successive episodes re-use: fresh pages cost as much as filling them."""
-
-    def __init__(self) -> None:
-        self._held: dict[str, Tensor] = {}
-
-    def take(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """An uninitialised tensor of this shape, in the memory of the last one of this name if that is enough."""
-        count = int(np.prod(shape))
-        held = self._held.get(name)
-        if held is None or held.numel() < count or held.dtype != dtype:
-            held = self._held[name] = torch.empty(count, dtype=dtype)
-        return held[:count].view(shape)
+def as_cubes(positions_first: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
+    """[..., L, c] seen as [..., c, t, h, w], for the cube shape (c, t, h, w)."""
+    return positions_first.transpose(-1, -2).unflatten(-1, shape[1:])
 
 
-def training_views(header: StoreHeader) -> tuple[int, ...]:
-    """Views that training may draw: all where a mirrored video keeps its class or --allow-flip said so, else view 0."""
-    allowed = header.flip_keeps_class or bool(header.provenance.get("allow_flip"))
-    return tuple(range(len(header.spec.views))) if allowed else (0,)
-
-
-def draw_views(seed: int, start: int, count: int, videos: int, views: Sequence[int]) -> np.ndarray:
-    """The view of each video of episodes start .. start+count-1, int64 [count, videos], uniform over `views`.
-
-    A pure function of (seed, episode number, place in the episode), so it does not depend on the batch size.
-    """
-    numbers = np.arange(start, start + count, dtype=np.uint64)
-    words = random_words(key_of(_VIEW_STREAM, seed), numbers, videos)  # [count, videos]
-    return np.asarray(views, dtype=np.int64)[below(words, len(views))]
-
-
-def _most_maps() -> int:
-    # Each map holds a descriptor before Python 3.13; the store keeps up to half of them for itself.
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return 1 << 20 if soft == resource.RLIM_INFINITY else max(8, soft // 4)
+def videos_of(rows: EpisodeRows, views: np.ndarray | None) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Name, video positions and stored views, int64 [b * videos] each, of the supports and of the queries."""
+    supports = rows.support[0].size if len(rows) else 0
+    parts = [("support", rows.support, slice(0, supports)), ("query", rows.query, slice(supports, None))]
+    return [
+        (name, wanted.ravel(), np.zeros(wanted.size, np.int64) if views is None else views[:, part].ravel())
+        for name, wanted, part in parts
+    ]
 
 
 def _coverage(states: np.ndarray) -> dict[str, int]:

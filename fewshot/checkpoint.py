@@ -14,6 +14,7 @@ from ..cache.store import Store
 from .errors import FewShotError
 from .methods.base import Method
 from .methods.registry import load_method
+from .records import SELECTED_ON
 from .run_config import RunConfig, read_config
 from .weights import PICKLES, load_exactly, read_tensors, write_tensors
 
@@ -24,9 +25,9 @@ SUMMARY_FILE = "summary.json"
 @dataclass(frozen=True, kw_only=True)
 class TrainSummary:
     """How a run ended. out: its folder; trained: False where nothing that the scores depend on can be trained;
-    episodes: trained; selected_on: `val` or `none`; weights: file name; weights_episodes: episodes that these
-    weights have seen; val_accuracy, val_ci95: of the selected weights, None where nothing was selected; coverage:
-    of the train and val videos; seconds: of training, over all its sessions."""
+    episodes: trained; selected_on: `val`, `none` or `test`; weights: file name; weights_episodes: episodes that these
+    weights have seen; val_accuracy, val_ci95: of the selected weights on the episodes that selected them, None where
+    nothing did; coverage: of the splits that were used; seconds: of training, over all its sessions."""
 
     out: Path
     trained: bool
@@ -46,7 +47,7 @@ class TrainSummary:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A method ready to score, and where it is from. folder: of the run; selected_on: `val` or `none`."""
+    """A method ready to score, and where it is from. folder: of the run; selected_on: `val`, `none` or `test`."""
 
     method: Method
     config: RunConfig
@@ -104,7 +105,7 @@ def load_run(path: Path, store: Store, *, device: torch.device | str = "cpu") ->
     require_cubes(config, store, checkpoint=path)
     weights = folder / _finished(folder).weights if path.is_dir() else path
     tensors, note = read_tensors(weights)
-    if note.get("selected_on") not in ("val", "none"):
+    if note.get("selected_on") not in SELECTED_ON:
         raise FewShotError(f"{weights} does not say what it was selected on; give the folder that train wrote")
     with torch.random.fork_rng(devices=[]):
         method = build_method(

@@ -1,5 +1,6 @@
 """`mastaf-fewshot`: train, evaluate and ablate few-shot heads on a store of cubes."""
 
+import os
 import resource
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,6 @@ from . import cli_options as options
 
 if TYPE_CHECKING:
     from .checkpoint import TrainSummary
-    from .evaluate import Evaluation
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,6 +37,9 @@ def cli() -> None:
 @click.option("--shot", type=click.IntRange(1), default=1, show_default=True, help="Examples of each class.")
 @options.QUERIES
 @options.TRAINING
+@options.SELECT_ON
+@options.path_option("--episode-list", "val_list", metavar="FILE", help="Select by the episodes of this file.")
+@click.option("--tensorboard", is_flag=True, help="Write metrics as TensorBoard event files too (an extra).")
 @options.path_option("--out", metavar="DIR", help="Folder of the run  [default: runs/NAME].")
 @console.json_option
 def train(features: Path, json_file: Path | None, **given: Any) -> None:
@@ -50,6 +53,7 @@ def train(features: Path, json_file: Path | None, **given: Any) -> None:
       mastaf-fewshot train --features cache/hmdb51_r3d.zarr
       mastaf-fewshot train --features cache/toy.zarr --way 3 --shot 5 --train-episodes 2000 --out runs/toy
       mastaf-fewshot train --features cache/toy.zarr --preset paper --lambda 1 --patience 5
+      mastaf-fewshot train --features cache/toy.zarr --optimiser adamw --schedule cosine --tensorboard
     """
     keywords = options.method_keywords(given)
     from ..cache.store import open_store
@@ -69,20 +73,25 @@ def train(features: Path, json_file: Path | None, **given: Any) -> None:
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
 @click.option("--episodes", type=click.IntRange(2), metavar="N", help="Episodes to score  [default: 10000].")
 @options.LIST
+@options.episodes_from("both")
 @options.path_option("--episode-list", metavar="FILE", help="Score the episodes of this file instead.")
 @click.option("--way", type=click.IntRange(2), help="Classes an episode  [default: the run's].")
 @click.option("--shot", type=click.IntRange(1), help="Examples of each class  [default: the run's].")
 @options.QUERIES
+@options.PRECISION
+@click.option("--allow-seen-classes", is_flag=True, help="Score classes that the run was trained on; recorded.")
 @options.path_option("--out", metavar="DIR", help="The record goes to DIR/results  [default: the run's folder].")
 @console.json_option
 def evaluate(features: Path, checkpoint: Path | None, json_file: Path | None, **given: Any) -> None:
     """Score a trained head, or one without parameters, on episodes of classes it has never seen.
 
-    Writes the result record (JSON) and the predictions it was computed from (npz).
+    Writes the result record (JSON) and the predictions it was computed from (npz). STORE may be another than the one
+    trained on, of the same recipe.
 
     \b
     Examples:
       mastaf-fewshot evaluate --features cache/hmdb51_r3d.zarr --checkpoint runs/NAME
+      mastaf-fewshot evaluate --features cache/hmdb51_r3d.zarr --checkpoint runs/NAME --episodes-from both
       mastaf-fewshot evaluate --features cache/hmdb51_r3d.zarr --checkpoint runs/NAME --shot 5 --split val
       mastaf-fewshot evaluate --features cache/hmdb51_r3d.zarr --variant neighbor --shot 5
     """
@@ -91,12 +100,20 @@ def evaluate(features: Path, checkpoint: Path | None, json_file: Path | None, **
         raise click.UsageError("give --checkpoint RUN, or a head without parameters (--variant neighbor)")
     from ..cache.store import open_store
     from .evaluate import evaluate_fully
+    from .protocol_gap import evaluate_both
+    from .score_text import gap_lines, score_lines, score_summary
 
-    found = evaluate_fully(open_store(features), checkpoint, method_keywords=keywords, **options.given(given))
-    for line in _score_lines(found):
+    store, settings = open_store(features), {**options.given(given), "method_keywords": keywords}
+    if settings.get("episodes_from") == "both":
+        del settings["episodes_from"]
+        gap = evaluate_both(store, checkpoint, **settings)
+        lines, summary = gap_lines(gap), gap.to_json()
+    else:
+        found = evaluate_fully(store, checkpoint, **settings)
+        lines, summary = score_lines(found), score_summary(found)
+    for line in lines:
         console.say(line)
-    per_class = {name: accuracy for name, (accuracy, _) in found.per_class.items()}
-    console.write_summary(json_file, {**found.record, "per_class": per_class, "path": str(found.path)})
+    console.write_summary(json_file, summary)
 
 
 @cli.command()
@@ -109,13 +126,20 @@ def evaluate(features: Path, checkpoint: Path | None, json_file: Path | None, **
     help="fusion: Neighbor, Self, Cross, full; parts: full, no meta-learner, no residual, lambda 0.",
 )
 @options.SWITCHES
-@click.option("--way", type=click.IntRange(2), default=5, show_default=True, help="Classes an episode.")
-@click.option("--shot", "shots", default="1", show_default=True, callback=options.shots, help="Such as 1 or 1,5.")
+@click.option("--way", type=click.IntRange(2), help="Classes an episode  [default: 5].")
+@click.option("--shot", "shots", callback=options.shots, help="Such as 1 or 1,5  [default: 1].")
 @options.QUERIES
 @options.TRAINING
+@options.SELECT_ON
+@options.SEEDS
 @click.option("--split", type=click.Choice(["val", "test"]), default="test", show_default=True)
 @click.option("--episodes", type=click.IntRange(2), metavar="N", help="Episodes to score  [default: 10000].")
 @options.LIST
+@options.episodes_from()
+@options.path_option(
+    "--episode-list", "episode_lists", multiple=True, metavar="FILE", help="Score these episodes; one file a shot."
+)
+@options.PRECISION
 @options.path_option("--out", metavar="DIR", help="Folder of table and runs  [default: runs/ablate_STORE].")
 @console.json_option
 def ablate(features: Path, json_file: Path | None, **given: Any) -> None:
@@ -132,15 +156,16 @@ def ablate(features: Path, json_file: Path | None, **given: Any) -> None:
     from ..cache.store import open_store
     from .ablate import ablate_fully
     from .pretraining import pretraining_lines
-    from .table import summary_of, text_table
+    from .table import text_table
+    from .table_files import summary_of
 
-    rows = ablate_fully(open_store(features), method_keywords=keywords, **options.given(given))
-    console.say("\n" + text_table(rows))
+    compared = ablate_fully(open_store(features), method_keywords=keywords, **options.given(given))
+    console.say("\n" + text_table(compared))
     # The first line alone: accuracies are each row's own, and in its record.
-    for line in pretraining_lines(rows[0].record)[:1]:
+    for line in pretraining_lines(compared.rows[0].record)[:1]:
         console.say(f"\n{line}")
-    console.say(f"\ntable, records and predictions: {rows[0].path.parent.parent.parent}")
-    console.write_summary(json_file, summary_of(rows))
+    console.say(f"\ntable, records and predictions: {compared.rows[0].paths[0].parent.parent.parent}")
+    console.write_summary(json_file, summary_of(compared))
 
 
 @cli.command()
@@ -152,6 +177,7 @@ def ablate(features: Path, json_file: Path | None, **given: Any) -> None:
 @click.option("--way", type=click.IntRange(2), default=5, show_default=True, help="Classes an episode.")
 @click.option("--shot", type=click.IntRange(1), default=1, show_default=True, help="Examples of each class.")
 @options.QUERIES
+@options.episodes_from()
 @options.path_option("--out", metavar="FILE", required=True, help="The list: text, one episode a line.")
 @console.json_option
 def episodes(features: Path, json_file: Path | None, **given: Any) -> None:
@@ -166,11 +192,17 @@ def episodes(features: Path, json_file: Path | None, **given: Any) -> None:
 
     written = write_listing(open_store(features), **options.given(given))
     console.say(f"{given['out']}: {written['episodes']} episodes, sha256 {written['sha256']}")
+    if written["source_shared"] is not None:
+        share = f"{100 * written['source_shared']:.1f} %"
+        console.say(f"{share} of the queries have a video of their own source among the supports of their class")
     console.write_summary(json_file, written)
 
 
 def main() -> None:
     """Entry point of `mastaf-fewshot`."""
+    # Threads that wait by spinning take the core that the others need: with other work on the machine everything is
+    # several times slower. It must be said before torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with suppress(ValueError, OSError):
         # Memory maps of a store's shards hold descriptors, and the usual soft limit is low.
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -189,22 +221,3 @@ def _train_lines(summary: "TrainSummary", features: Path, *, has_test: bool) -> 
     split = "" if has_test else " --split val"
     lines.append(f"next: mastaf-fewshot evaluate --features {features} --checkpoint {summary.out}{split}")
     return lines
-
-
-def _score_lines(found: "Evaluation") -> list[str]:
-    from .pretraining import pretraining_lines
-    from .table import interval, percent
-
-    record = found.record
-    head = f"{record['method']} {record['variant'] or ''}".strip() + (" + adapter" if record["adapter"] else "")
-    rows = [[name, f"{100 * accuracy:.1f}", str(count)] for name, (accuracy, count) in found.per_class.items()]
-    left_out = [f"{record['coverage'][state]} {state}" for state in ("failed", "missing") if record["coverage"][state]]
-    return [
-        f"{head}, {record['way']}-way {record['shot']}-shot on {record['split']}, {record['episodes']} episodes, "
-        f"selected on: {record['selected_on']}" + (f"; videos left out: {', '.join(left_out)}" if left_out else ""),
-        f"accuracy {percent(record['accuracy'], record['ci95'])} % (95 % interval over episodes; clustered by class "
-        f"and video {interval(*record['ci95_clustered'])})",
-        console.table(rows, ["class", "accuracy %", "queries"]),
-        *pretraining_lines(record),
-        f"record: {found.path}",
-    ]

@@ -1,14 +1,18 @@
 """Options that several commands of `mastaf-fewshot` share, and what they mean to the functions behind them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from .methods import METHODS
+from .optimisation import OPTIMISERS, PRECISIONS, SCHEDULES
+from .residence import BANKS
 
 Command = Callable[..., Any]
+
+_POSITIVE = click.FloatRange(0, min_open=True)
 
 # Names of the method's own keywords on the command line -> its keyword and what a flag means.
 _KEYWORDS: dict[str, tuple[str, Any]] = {
@@ -18,7 +22,11 @@ _KEYWORDS: dict[str, tuple[str, Any]] = {
     "no_residual": ("residual", False),
     "adapter": ("adapter", True),
     "global_weight": ("global_weight", None),
+    "tau": ("tau", None),
+    "bottleneck": ("bottleneck", None),
 }
+# Options that are not called as their variable.
+_NAMES = {"global_weight": "--lambda"}
 
 
 def several(*options: Command) -> Command:
@@ -37,8 +45,10 @@ def path_option(*names: str, **settings: Any) -> Command:
     return click.option(*names, type=click.Path(path_type=Path), **settings)
 
 
-def shots(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[int, ...]:
+def shots(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
     """`1,5` -> (1, 5)."""
+    if value is None:
+        return None
     try:
         numbers = tuple(int(part) for part in value.split(","))
     except ValueError:
@@ -48,21 +58,26 @@ def shots(_context: click.Context, _parameter: click.Parameter, value: str) -> t
     return numbers
 
 
+BANK = click.option(
+    "--bank", type=click.Choice(BANKS), help="Where the cubes stay meanwhile  [default: where they fit]."
+)
 STORE = several(
     path_option("--features", metavar="STORE", required=True, help="Store of cubes made by mastaf-extract."),
     click.option("--allow-partial", is_flag=True, help="Use what an unfinished extraction has."),
     click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto."),
+    BANK,
 )
 METHOD = several(
     click.option("--method", metavar="NAME", help=f"{', '.join(METHODS)}  [default: mastaf]."),
     click.option("--variant", metavar="NAME", help="full, self, cross or neighbor  [default: full]."),
 )
+PRESET = click.option(
+    "--preset",
+    metavar="NAME",
+    help="code (as its authors' code does) or paper (as its equations say)  [default: code].",
+)
 SWITCHES = several(
-    click.option(
-        "--preset",
-        metavar="NAME",
-        help="code (as its authors' code does) or paper (as its equations say)  [default: code].",
-    ),
+    PRESET,
     click.option("--adapter", is_flag=True, help="Train an adapter in front (another kind of features)."),
     click.option(
         "--lambda",
@@ -70,6 +85,13 @@ SWITCHES = several(
         type=click.FloatRange(0),
         metavar="X",
         help="Weight of the global loss  [default: 2].",
+    ),
+    click.option("--tau", type=_POSITIVE, metavar="X", help="Temperature of the attention  [default: 0.025]."),
+    click.option(
+        "--bottleneck",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Width of the meta-learner, the paper's l  [default: 6].",
     ),
 )
 PARTS = several(
@@ -84,7 +106,39 @@ QUERIES = several(
     ),
     click.option("--queries", type=click.IntRange(1), help="Queries of each class with --query-mode per_class."),
 )
-TRAINING = several(
+LR = click.option("--lr", type=_POSITIVE, metavar="X", help="Learning rate  [default: the method's, 0.01].")
+OPTIMISATION = several(
+    click.option("--optimiser", type=click.Choice(OPTIMISERS), help="[default: the method's, sgd]"),
+    click.option(
+        "--weight-decay",
+        type=click.FloatRange(0),
+        metavar="X",
+        help="[default: the method's, 0; with another --optimiser its usual one]",
+    ),
+    click.option("--schedule", type=click.Choice(SCHEDULES), help="Of the learning rate  [default: constant]."),
+    click.option(
+        "--step-every",
+        type=click.IntRange(1),
+        metavar="N",
+        help="With --schedule step: episodes a stage  [default: a third].",
+    ),
+    click.option(
+        "--step-factor", type=_POSITIVE, metavar="X", help="With --schedule step: lr of the next stage  [default: 0.1]."
+    ),
+    click.option("--clip-norm", type=_POSITIVE, metavar="X", help="Shorten gradients to this norm  [default: as is]."),
+    click.option(
+        "--label-smoothing",
+        type=click.FloatRange(0, 1, max_open=True),
+        metavar="X",
+        help="Share of a label spread over all classes  [default: 0].",
+    ),
+    click.option(
+        "--train-precision",
+        type=click.Choice(PRECISIONS),
+        help="bf16: losses in mixed precision, gradients a few % off  [default: fp32].",
+    ),
+)
+SCHEDULE = several(
     click.option(
         "--train-episodes",
         type=click.IntRange(1),
@@ -94,7 +148,6 @@ TRAINING = several(
     click.option(
         "--batch", type=click.IntRange(1), metavar="B", help="Episodes an update  [default: as published, 32]."
     ),
-    click.option("--lr", type=click.FloatRange(0, min_open=True), help="Learning rate  [default: the method's, 0.01]."),
     click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of training."),
     click.option(
         "--val-episodes", type=click.IntRange(2), metavar="N", help="Val episodes to select by  [default: 1000]."
@@ -109,9 +162,40 @@ TRAINING = several(
         "--patience", type=click.IntRange(1), metavar="N", help="Stop after N validations without a better one."
     ),
 )
+TRAINING = several(LR, OPTIMISATION, SCHEDULE)
+SELECT_ON = click.option(
+    "--select-on",
+    type=click.Choice(["val", "test"]),
+    help="test: only to reproduce numbers of papers that did so; stamped on every result  [default: val].",
+)
+SEEDS = click.option(
+    "--seeds",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Train everything with N seeds, from --seed on, and report the spread between them.",
+)
 LIST = several(
     click.option("--list-seed", type=click.IntRange(0, 2**63 - 1), help="Seed of the list of episodes  [default: 0]."),
 )
+
+
+PRECISION = click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    help="bf16: relation maps in half precision, for sweeps; stamped, and never mixed in a table  [default: fp32].",
+)
+
+
+def episodes_from(*more: str) -> Command:
+    """The option --episodes-from, with more choices than the two kinds of episodes."""
+    return click.option(
+        "--episodes-from",
+        type=click.Choice(["random", "source-disjoint", *more]),
+        help="source-disjoint: no support is cut from the recording of a query of its class"
+        + ("; both: score both, and their gap  [default: random]." if more else "  [default: random]."),
+    )
 
 
 def method_keywords(options: dict[str, Any]) -> dict[str, Any]:
@@ -129,6 +213,24 @@ def method_keywords(options: dict[str, Any]) -> dict[str, Any]:
             "--variant neighbor has no attention, so --no-meta-learner and --no-residual change nothing; leave them out"
         )
     return found
+
+
+def words_of(settings: Mapping[str, Any]) -> list[str]:
+    """The options of a command line that mean these keyword arguments of `train`: the inverse of what is above."""
+    flat = {**settings, **(settings.get("method_keywords") or {})}
+    flat.pop("method_keywords", None)
+    for option, (keyword, meaning) in _KEYWORDS.items():
+        if keyword in flat:
+            value = flat.pop(keyword)
+            flat[option] = value if meaning is None else value == meaning
+    words: list[str] = []
+    for option, value in flat.items():
+        name = _NAMES.get(option, f"--{option.replace('_', '-')}")
+        if value is True:
+            words.append(name)
+        elif value is not None and value is not False:
+            words += [name, str(value)]
+    return words
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:

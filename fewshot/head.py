@@ -24,15 +24,21 @@ _SWITCHES = {
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A method with what its record says of it. folder: where its results go; suffix: of their names, for weights that
-    are not the run's choice; seed: of training, None where nothing was trained; selected_on: `val` or `none`; way,
-    shot, query_mode, queries: of its training episodes."""
+    """A method with what its record says of it.
+
+    folder: where its results go; suffix: of their names, for weights that are not the run's choice; seed: of training,
+    None where nothing was trained; selected_on: `val`, `none` or `test`; trained_on: dataset, split scheme and store
+    of the run, train_precision: of its losses, None without one; way, shot, query_mode, queries: of its training
+    episodes.
+    """
 
     method: Method
     name: str
     folder: Path
     seed: int | None
     selected_on: str
+    trained_on: dict[str, str] | None
+    train_precision: str | None
     train_class_ids: Mapping[str, int]
     way: int
     shot: int
@@ -51,7 +57,27 @@ class Head:
             "adapter": bool(words.get("adapter")),
             "seed": self.seed,
             "selected_on": self.selected_on,
+            "trained_on": self.trained_on,
+            "train_precision": self.train_precision,
         }
+
+
+def find_head(
+    store: Store,
+    run: Path | None,
+    method: str | None,
+    keywords: Mapping[str, Any],
+    *,
+    way: int,
+    shot: int,
+    device: torch.device,
+) -> Head:
+    """The head of a run, or without one that of a method and its keywords. Raises FewShotError, SpecMismatchError."""
+    if run is None:
+        return head_without_run(method or "mastaf", keywords, store, way=way, shot=shot, device=device)
+    if method or keywords:
+        raise FewShotError("a checkpoint fixes the method: give a checkpoint, or a method with its options, not both")
+    return head_of_run(Path(run), store, device=device)
 
 
 def head_of_run(path: Path, store: Store, *, device: torch.device) -> Head:
@@ -64,6 +90,8 @@ def head_of_run(path: Path, store: Store, *, device: torch.device) -> Head:
         folder=run.folder,
         seed=config.seed,
         selected_on=run.selected_on,
+        trained_on={name: getattr(config, name) for name in ("dataset", "split_scheme", "store")},
+        train_precision=config.train_precision,
         train_class_ids=config.train_class_ids,
         way=config.way,
         shot=config.shot,
@@ -94,6 +122,8 @@ def head_without_run(
         folder=Path("runs") / run_name(store.path.stem, name, dict(keywords), way=way, shot=shot),
         seed=None,
         selected_on="none",
+        trained_on=None,
+        train_precision=None,
         train_class_ids={},
         way=way,
         shot=shot,

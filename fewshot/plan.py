@@ -1,33 +1,36 @@
 """What a training run will do, settled before anything is written: method, settings, train and val videos."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, TypedDict
+from pathlib import Path
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 
-from ..cache.store import Store
-from .bank import FeatureBank, training_views
+from .bank import FeatureBank
+from .banks import Banks
 from .checkpoint import build_method
-from .defaults import VAL_EPISODES, resolve_schedule
+from .defaults import resolve_schedule
 from .environment import describe_device, versions
-from .episode import Episode, EpisodeRows
+from .episode import Episode
 from .errors import FewShotError
 from .methods.base import Method
+from .optimisation import Optimisation, check_optimisation
 from .run_config import RunConfig
 from .sampler import EpisodeSampler
+from .seeds import check_seeds
+from .selection import Selection, choose_selection
+from .views import training_views
 
-VAL_LIST_SEED = 0
 
-
-class TrainSettings(TypedDict, total=False):
+class TrainSettings(Optimisation, total=False):
     """Keyword arguments of `train` that say what is trained; left out or None: the method's or data set's own value.
 
-    select: keep the weights that are best on val, by `val_episodes` fixed episodes every `val_every` training
-    episodes; patience: stop after so many validations without a better one; allow_partial: use what an unfinished
-    extraction has.
+    Those of `Optimisation` too. select_on: keep the weights that are best on `val` (or `test`, as some published
+    protocols do; or `none`: keep the last), by `val_episodes` fixed episodes, or those of the file `val_list`, every
+    `val_every` training episodes; patience: stop after so many validations without a better one; allow_partial: use
+    what an unfinished extraction has; bank: where cubes stay, see `residence`.
     """
 
     method: str
@@ -38,38 +41,38 @@ class TrainSettings(TypedDict, total=False):
     queries: int | None
     train_episodes: int | None
     batch: int | None
-    lr: float | None
     seed: int
     val_episodes: int | None
+    val_list: Path | None
     val_every: int | None
     patience: int | None
-    select: bool
+    select_on: str
     allow_partial: bool
+    bank: str | None
 
 
 @dataclass(frozen=True, eq=False)
 class TrainPlan:
-    """A run about to start. bank, sampler: of the train split, None where nothing is to be trained; val: bank and
-    fixed episodes, None where nothing is selected; notes: lines that the user should see."""
+    """A run about to start. bank, sampler: of the train split, None where nothing is to be trained; val: what selects,
+    None where nothing does; notes: lines that the user should see."""
 
     config: RunConfig
     method: Method
     bank: FeatureBank | None
     sampler: EpisodeSampler | None
-    val: tuple[FeatureBank, EpisodeRows] | None
+    val: Selection | None
     notes: tuple[str, ...]
 
     @property
     def coverage(self) -> dict[str, Any]:
         """Videos used, failed and missing, of each split that is used."""
-        banks = {"train": self.bank, "val": self.val[0] if self.val else None}
-        return {split: bank.coverage for split, bank in banks.items() if bank is not None}
+        banks = [self.bank, self.val.bank if self.val else None]
+        return {bank.split: bank.coverage for bank in banks if bank is not None}
 
 
 def plan_training(
-    store: Store,
+    banks: Banks,
     *,
-    device: torch.device,
     method: str = "mastaf",
     method_keywords: Mapping[str, Any] | None = None,
     way: int = 5,
@@ -78,19 +81,20 @@ def plan_training(
     queries: int | None = None,
     train_episodes: int | None = None,
     batch: int | None = None,
-    lr: float | None = None,
     seed: int = 0,
     val_episodes: int | None = None,
+    val_list: Path | None = None,
     val_every: int | None = None,
     patience: int | None = None,
-    select: bool = True,
-    allow_partial: bool = False,
+    select_on: str = "val",
+    **optimisation: Unpack[Optimisation],
 ) -> TrainPlan:
     """Check the settings against the store and build the method from `seed`. Raises FewShotError."""
+    store = banks.store
     _check_numbers(train_episodes=train_episodes, batch=batch, val_every=val_every, patience=patience)
     _check_numbers(2, val_episodes=val_episodes)
-    if lr is not None and not 0 < lr < math.inf:
-        raise FewShotError(f"lr ({lr}) must be a number above 0")
+    check_optimisation(optimisation)
+    check_seeds(seed)
     torch.manual_seed(seed)
     n_classes = len(store.index.classes_of("train"))
     made = build_method(method, method_keywords or {}, spec=store.spec, n_train_classes=n_classes)
@@ -100,35 +104,40 @@ def plan_training(
     notes: list[str] = []
     bank = sampler = val = None
     if scores_learn(made):
-        bank = _train_bank(store, allow_partial)
+        half = optimisation.get("train_precision") == "bf16"
+        bank = _train_bank(banks, torch.bfloat16 if half else torch.float16)
         sampler = EpisodeSampler(keys=bank.keys, classes=bank.classes, split="train", seed=seed, **drawn)
-        if select:
-            val = _val_episodes(store, val_episodes or VAL_EPISODES, drawn, allow_partial, notes)
+        val = choose_selection(banks, select_on, val_episodes, val_list, drawn, notes)
         if patience is not None and val is None:
             raise FewShotError("patience needs a selection on val; leave --patience out")
     else:
         notes.append(f"{method}: no trainable parameter reaches the scores, so training is skipped")
     schedule: dict[str, Any] = asdict(
         resolve_schedule(
-            store.header.dataset, made.defaults, batch=batch, episodes=train_episodes, lr=lr, val_every=val_every
+            store.header.dataset,
+            made.defaults,
+            batch=batch,
+            episodes=train_episodes,
+            val_every=val_every,
+            **optimisation,
         )
     )
     if bank is None:
         schedule["train_episodes"] = 0
     chosen = {"method": method, "seed": seed, "patience": patience, **drawn, **schedule}
-    config = _config(store, made, bank, val, device, chosen)
+    config = _config(banks, made, bank, val, chosen)
     return TrainPlan(config, made, bank, sampler, val, tuple(notes))
 
 
 def _config(
-    store: Store,
+    banks: Banks,
     method: Method,
     bank: FeatureBank | None,
-    val: tuple[FeatureBank, EpisodeRows] | None,
-    device: torch.device,
+    val: Selection | None,
     chosen: dict[str, Any],
 ) -> RunConfig:
     """What was chosen, with what follows from store, method and videos."""
+    store, device = banks.store, describe_device(banks.device)
     return RunConfig(
         keywords=method.describe(),
         spec=store.spec,
@@ -137,10 +146,12 @@ def _config(
         split_scheme=store.header.split_scheme,
         train_classes=tuple(store.index.classes_of("train")),
         train_videos="" if bank is None else bank.digest,
-        val_videos="" if val is None else val[0].digest,
-        val_episodes=None if val is None else len(val[1]),
+        select_on="none" if val is None else val.bank.split,
+        val_videos="" if val is None else val.bank.digest,
+        val_episodes=None if val is None else len(val.rows),
+        val_list="" if val is None else val.digest,
         views=(0,) if bank is None else bank.views,
-        provenance={"versions": versions(), "device": describe_device(device), "store": str(store.path)},
+        provenance={"versions": versions(), "device": device, "store": str(store.path)},
         **chosen,
     )
 
@@ -164,28 +175,14 @@ def scores_learn(method: Method) -> bool:
     return any(g is not None for g in torch.autograd.grad(logits.sum(), parameters, allow_unused=True))
 
 
-def _train_bank(store: Store, allow_partial: bool) -> FeatureBank:
-    bank = FeatureBank(store, "train", views=training_views(store.header), allow_partial=allow_partial)
+def _train_bank(banks: Banks, dtype: torch.dtype) -> FeatureBank:
+    bank = banks.open("train", views=training_views(banks.store.header), dtype=dtype)
     if not len(bank):
         raise FewShotError(
-            f"{store.path} has no train videos to train on; add train classes, or evaluate a head without parameters "
-            "(mastaf-fewshot evaluate --variant neighbor)"
+            f"{banks.store.path} has no train videos to train on; add train classes, or evaluate a head without "
+            "parameters (mastaf-fewshot evaluate --variant neighbor)"
         )
     return bank
-
-
-def _val_episodes(
-    store: Store, count: int, drawn: dict[str, Any], allow_partial: bool, notes: list[str]
-) -> tuple[FeatureBank, EpisodeRows] | None:
-    """The fixed val episodes; None, and a note that says why, without enough val classes for the way."""
-    found = len(store.index.classes_of("val"))
-    if found < drawn["way"]:
-        classes = f"{found} val classes are fewer than way ({drawn['way']})" if found else "there are no val classes"
-        notes.append(f"{classes}: nothing is selected, the last weights are kept")
-        return None
-    bank = FeatureBank(store, "val", allow_partial=allow_partial)
-    sampler = EpisodeSampler(keys=bank.keys, classes=bank.classes, split="val", seed=VAL_LIST_SEED, **drawn)
-    return bank, sampler.rows(0, count)
 
 
 def _check_numbers(least: int = 1, **numbers: int | None) -> None:
@@ -199,4 +196,4 @@ def calibration_cubes(bank: FeatureBank) -> torch.Tensor:
     shape = bank.store.spec.cube_shape
     count = min(len(bank), 256, max(1, 2**27 // (4 * int(np.prod(shape)))))
     positions = np.linspace(0, len(bank) - 1, count).astype(np.int64)
-    return bank.gather(positions, np.zeros_like(positions), torch.empty(count, *shape))
+    return bank.cubes(positions)

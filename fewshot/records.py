@@ -14,7 +14,8 @@ import numpy as np
 from ..cache.atomic import write_bytes, write_json
 from .errors import FewShotError
 
-RECORD_SCHEMA = 1
+RECORD_SCHEMA = 2
+SELECTED_ON = ("val", "none", "test")
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 _TYPES: dict[str, tuple[type, ...]] = {
     "schema": (int,),
@@ -26,19 +27,26 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "shot": (int,),
     "query_mode": (str,),
     "queries": (int,),
+    "episodes_from": (str,),
+    "source_shared": (float, int, type(None)),
     "episodes": (int,),
     "split": (str,),
     "accuracy": (float, int),
     "ci95": (float, int),
     "ci95_clustered": (list,),
+    "ece": (float, int),
     "seed": (int, type(None)),
     "list_seed": (int, type(None)),
+    "precision": (str,),
+    "train_precision": (str, type(None)),
     "recipe": (str,),
     "store": (str,),
     "episode_list": (str,),
     "coverage": (dict,),
     "pretraining": (dict,),
     "selected_on": (str,),
+    "trained_on": (dict, type(None)),
+    "seen_classes": (list,),
     "versions": (dict,),
     "seconds": (float, int),
     "predictions": (dict,),
@@ -51,11 +59,13 @@ class ResultRecord:
 
     variant: of the method, with what was switched off behind slashes (`full/no-residual`), None where it has none;
     adapter: whether the shared adapter stood in front; queries: in the episode (`single`) or of each class
-    (`per_class`); accuracy: fraction; ci95: half-width over episodes; ci95_clustered: [low, high] by class and
-    video; seed: of training, None where nothing was trained; list_seed: of the test list, None when it came from a
-    file; recipe, store, episode_list: sha256; coverage: videos used, failed, missing; pretraining: what the
-    weights saw, see pretraining.py; selected_on: `val` or `none`; predictions: {path relative to the record, sha256}
-    of an npz without pickle.
+    (`per_class`); episodes_from, source_shared: see `Listing`; accuracy: fraction; ci95: half-width over episodes;
+    ci95_clustered: [low, high] by class and video; ece: expected calibration error; seed: of training, None where
+    nothing was trained; list_seed: of the test list, None when it came from a file; precision: of the relation maps,
+    `fp32` or `bf16`; train_precision: of the run's training, None without one; recipe, store, episode_list: sha256;
+    coverage: videos used, failed, missing; pretraining: what the weights saw, see pretraining.py; selected_on: `val`,
+    `none`, or `test` (published protocols do); trained_on: {dataset, split_scheme, store} of the run, None without one; seen_classes: those of the split that the run was
+    trained on (empty unless allowed); predictions: {path relative to the record, sha256} of an npz without pickle.
     """
 
     method: str
@@ -66,19 +76,26 @@ class ResultRecord:
     shot: int
     query_mode: str
     queries: int
+    episodes_from: str
+    source_shared: float | None
     episodes: int
     split: str
     accuracy: float
     ci95: float
     ci95_clustered: list[float]
+    ece: float
     seed: int | None
     list_seed: int | None
+    precision: str
+    train_precision: str | None
     recipe: str
     store: str
     episode_list: str
     coverage: dict[str, Any]
     pretraining: dict[str, Any]
     selected_on: str
+    trained_on: dict[str, str] | None
+    seen_classes: list[str]
     versions: dict[str, str]
     seconds: float
     predictions: dict[str, str]
@@ -94,9 +111,9 @@ class ResultRecord:
                 )
         if not 0 <= self.accuracy <= 1:
             raise FewShotError(f"result record: accuracy ({self.accuracy}) must be a fraction from 0 to 1")
-        if self.schema != RECORD_SCHEMA:
+        if self.selected_on not in SELECTED_ON:
             raise FewShotError(
-                f"result record: schema ({self.schema}) must be {RECORD_SCHEMA}; use the mastaf it is from"
+                f"result record: selected_on ('{self.selected_on}') must be one of {', '.join(SELECTED_ON)}"
             )
         if set(self.predictions) != {"path", "sha256"} or not _HEX64.fullmatch(str(self.predictions["sha256"])):
             raise FewShotError("result record: predictions must be {path, sha256}")
@@ -172,6 +189,9 @@ def read_record(path: Path) -> ResultRecord:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise FewShotError(f"{path} is not a result record: {error}") from None
+    schema = value.get("schema") if isinstance(value, dict) else None
+    if schema is not None and schema != RECORD_SCHEMA:
+        raise FewShotError(f"{path} has schema {schema}, but this program reads {RECORD_SCHEMA}; evaluate again")
     wrong = sorted(set(_TYPES) ^ set(value)) if isinstance(value, dict) else sorted(_TYPES)
     if wrong:
         raise FewShotError(f"{path} is not a result record: missing or unknown fields ({', '.join(wrong)})")

@@ -13,6 +13,7 @@ through its norm (where a plain square root would give an infinite one).
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -32,6 +33,7 @@ class SideMap:
     own: Tensor | None
     other: Tensor | None
 
+    @cached_property
     def mean_over_own(self) -> Tensor:
         """(1/L) sum_i M[i, :], indexed by the other cube's positions: [..., L]."""
         size = self.gram.shape[-2]
@@ -47,70 +49,96 @@ class SideMap:
 
     def mean_over_other(self) -> Tensor:
         """(1/L) sum_j M[:, j], indexed by own positions: [..., L]."""
-        return SideMap(self.gram.transpose(-2, -1), self.other, self.own).mean_over_own()
+        return SideMap(self.gram.transpose(-2, -1), self.other, self.own).mean_over_own
 
 
-@dataclass(frozen=True, eq=False)
 class RelationMaps:
-    """Inner products of positions in `b` episodes, float32 (float64 for float64 cubes).
+    """Inner products of positions in `b` episodes, float32 (float64 for float64 cubes), each made when it is asked for.
 
-    cross: [b, q, way, L, L], rows = class positions, columns = query positions; class_self: [b, way, L, L];
-    query_self: [b, q, L, L], or None where nobody asked; class_squares, query_squares: [b, way, L], [b, q, L], the
-    squared norm of each position.
+    classes: [b, way, c, L]; queries: [b, q, c, L]; fast for both layouts, [.., c, L] contiguous and positions-first
+    memory seen through a transposed view. cross: [b, q, way, L, L], class_self: [b, way, L, L] and query_self:
+    [b, q, L, L] where they are known already; who gives all three need not give cubes. Several heads may read the same
+    maps: what does not depend on their parameters is made once.
     """
 
-    cross: Tensor
-    class_self: Tensor
-    query_self: Tensor | None
-    class_squares: Tensor
-    query_squares: Tensor
+    def __init__(
+        self,
+        classes: Tensor | None,
+        queries: Tensor | None,
+        *,
+        cross: Tensor | None = None,
+        class_self: Tensor | None = None,
+        query_self: Tensor | None = None,
+    ) -> None:
+        self._classes, self._queries = classes, queries
+        self._cross, self._class_self, self._query_self = cross, class_self, query_self
+        self._sides: dict[tuple[str, bool], SideMap] = {}
 
-    @property
+    @cached_property
+    def cross(self) -> Tensor:
+        """[b, q, way, L, L], rows = class positions, columns = query positions."""
+        if self._cross is not None:
+            return self._cross
+        classes, queries = _there(self._classes), _there(self._queries)
+        (b, way, _, size), q = classes.shape, queries.shape[1]
+        product = _side_by_side(classes).transpose(1, 2) @ _side_by_side(queries)  # [b, way*L, q*L]
+        return wide(product).view(b, way, size, q, size).permute(0, 3, 1, 2, 4).contiguous()  # [b, q, way, L, L]
+
+    @cached_property
+    def class_self(self) -> Tensor:
+        """[b, way, L, L]."""
+        return self_maps(_there(self._classes)) if self._class_self is None else self._class_self
+
+    @cached_property
+    def query_self(self) -> Tensor:
+        """[b, q, L, L]."""
+        return self_maps(_there(self._queries)) if self._query_self is None else self._query_self
+
+    @cached_property
+    def class_squares(self) -> Tensor:
+        """The squared norm of each position of a class, [b, way, L]."""
+        return self.class_self.diagonal(dim1=-2, dim2=-1)
+
+    @cached_property
+    def query_squares(self) -> Tensor:
+        """The squared norm of each position of a query, [b, q, L]."""
+        if self._query_self is None:  # the same numbers whether or not anybody asks for the map itself
+            return wide(_there(self._queries)).square().sum(-2)
+        return self._query_self.diagonal(dim1=-2, dim2=-1)
+
+    @cached_property
     def class_inverse(self) -> Tensor:
         """One over the norms of class positions, [b, way, L]."""
         return inverse_norm(self.class_squares)
 
-    @property
+    @cached_property
     def query_inverse(self) -> Tensor:
         """One over the norms of query positions, [b, q, L]."""
         return inverse_norm(self.query_squares)
 
-    def of_class_self(self, cosine: bool) -> SideMap:
-        """Class cubes with themselves: [b, way, L, L]."""
-        scale = self.class_inverse if cosine else None
-        return SideMap(self.class_self, scale, scale)
+    def side(self, name: str, cosine: bool) -> SideMap:
+        """`class_self` [b, way, L, L], `query_self` [b, q, L, L], or one side of each pair, [b, q, way, L, L]:
+        `class_cross` or `query_cross`; relations are cosines or raw inner products."""
+        if (name, cosine) not in self._sides:
+            self._sides[name, cosine] = self._make_side(name, cosine)
+        return self._sides[name, cosine]
 
-    def of_query_self(self, cosine: bool) -> SideMap:
-        """Queries with themselves: [b, q, L, L]."""
-        scale = self.query_inverse if cosine else None
-        return SideMap(_asked(self.query_self), scale, scale)
-
-    def of_class_cross(self, cosine: bool) -> SideMap:
-        """The class side of each pair: [b, q, way, L, L]."""
-        if not cosine:
-            return SideMap(self.cross, None, None)
-        return SideMap(self.cross, self.class_inverse.unsqueeze(1), self.query_inverse.unsqueeze(2))
-
-    def of_query_cross(self, cosine: bool) -> SideMap:
-        """The query side of each pair: [b, q, way, L, L], own = query."""
-        side = self.of_class_cross(cosine)
-        return SideMap(side.gram.transpose(-2, -1), side.other, side.own)
+    def _make_side(self, name: str, cosine: bool) -> SideMap:
+        of_class, of_query = (self.class_inverse, self.query_inverse) if cosine else (None, None)
+        if name == "class_self":
+            return SideMap(self.class_self, of_class, of_class)
+        if name == "query_self":
+            return SideMap(self.query_self, of_query, of_query)
+        of_class = None if of_class is None else of_class.unsqueeze(1)  # [b, 1, way, L]
+        of_query = None if of_query is None else of_query.unsqueeze(2)  # [b, q, 1, L]
+        if name == "class_cross":
+            return SideMap(self.cross, of_class, of_query)
+        return SideMap(self.cross.transpose(-2, -1), of_query, of_class)
 
 
-def relate(classes: Tensor, queries: Tensor, *, query_self: bool = True) -> RelationMaps:
-    """Relation maps of class cubes [b, way, c, L] and queries [b, q, c, L]; products in the cubes' own type.
-
-    Fast for both layouts: [.., c, L] contiguous, and positions-first memory seen through a transposed view.
-    """
-    b, way, _, size = classes.shape
-    q = queries.shape[1]
-    product = _side_by_side(classes).transpose(1, 2) @ _side_by_side(queries)  # [b, way*L, q*L]
-    cross = _wide(product).view(b, way, size, q, size).permute(0, 3, 1, 2, 4)  # [b, q, way, L, L]
-    class_self = _wide(classes.transpose(-2, -1) @ classes)  # [b, way, L, L]
-    own = _wide(queries.transpose(-2, -1) @ queries) if query_self else None  # [b, q, L, L]
-    squares = _wide(queries).square().sum(-2) if own is None else own.diagonal(dim1=-2, dim2=-1)  # [b, q, L]
-    class_squares = class_self.diagonal(dim1=-2, dim2=-1)  # [b, way, L]
-    return RelationMaps(cross, class_self, own, class_squares, squares)
+def self_maps(cubes: Tensor) -> Tensor:
+    """Relation maps [..., L, L] of cubes [..., c, L] with themselves, at least float32."""
+    return wide(cubes.transpose(-2, -1) @ cubes)
 
 
 def inverse_norm(squares: Tensor) -> Tensor:
@@ -122,7 +150,7 @@ def pooled_cosine(maps: RelationMaps, of_class: Tensor, of_query: Tensor) -> Ten
     """Cosine of position means, [b, q, way]; weights [b, q or 1, way, L] and [b, q, way or 1, L]."""
     towards = (of_class.unsqueeze(-2) @ maps.cross).squeeze(-2)  # [b, q, way, L]
     class_norm = inverse_norm(_class_squares(maps, of_class))  # [b, q or 1, way]
-    query_norm = inverse_norm(((of_query @ _asked(maps.query_self)) * of_query).sum(-1))  # [b, q, way or 1]
+    query_norm = inverse_norm(((of_query @ maps.query_self) * of_query).sum(-1))  # [b, q, way or 1]
     return (towards * of_query).sum(-1) * class_norm * query_norm
 
 
@@ -157,12 +185,12 @@ def _side_by_side(cubes: Tensor) -> Tensor:
     return cubes.transpose(1, 2).flatten(2)  # [b, c, n*L]
 
 
-def _wide(values: Tensor) -> Tensor:
+def wide(values: Tensor) -> Tensor:
     """At least float32: what follows a product is small, and half precision would lose the attention in it."""
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
-def _asked(query_self: Tensor | None) -> Tensor:
-    if query_self is None:
-        raise RuntimeError("query self maps are needed here, but relate() was called with query_self=False")
-    return query_self
+def _there(cubes: Tensor | None) -> Tensor:
+    if cubes is None:
+        raise RuntimeError("a relation map is needed that is not known, and there are no cubes to make it of")
+    return cubes

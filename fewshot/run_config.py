@@ -14,13 +14,17 @@ from .errors import FewShotError
 CONFIG_SCHEMA = 1
 CONFIG_FILE = "config.json"
 _NUMBER = (int, float)
+_LATER = {"schedule", "step_every", "step_factor", "clip_norm", "label_smoothing", "train_precision"}
+_LATER |= {"select_on", "val_list"}
 _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("method", "store", "dataset", "split_scheme", "query_mode", "optimiser"), (str,)),
+    **dict.fromkeys(("schedule", "train_precision", "select_on", "val_list"), (str,)),
     **dict.fromkeys(("train_videos", "val_videos"), (str,)),
     **dict.fromkeys(("way", "shot", "queries", "seed", "batch", "train_episodes", "val_every", "schema"), (int,)),
-    **dict.fromkeys(("lr", "momentum", "weight_decay"), _NUMBER),
+    **dict.fromkeys(("lr", "momentum", "weight_decay", "label_smoothing"), _NUMBER),
+    **dict.fromkeys(("step_factor", "clip_norm"), (*_NUMBER, type(None))),
     **dict.fromkeys(("keywords", "provenance"), (dict,)),
-    **dict.fromkeys(("val_episodes", "patience"), (int, type(None))),
+    **dict.fromkeys(("val_episodes", "patience", "step_every"), (int, type(None))),
     **dict.fromkeys(("train_classes", "views"), (tuple,)),
     "spec": (FeatureSpec,),
 }
@@ -32,7 +36,9 @@ class RunConfig:
 
     keywords: the method's `describe()`; spec, store: recipe and digest of the store trained on; train_videos,
     val_videos: digests of the usable videos ('' where there are none); train_classes: sorted, their order gives the
-    global class ids; val_episodes: None when nothing is selected on val; views: stored views drawn in training;
+    global class ids; select_on: split that selects, or `none`; val_episodes: how many select, None when nothing does;
+    val_list: sha256 of their list file, '' where they were drawn; views: stored views drawn in training;
+    schedule to train_precision: see `Optimisation` (step_every, step_factor: None unless schedule is `step`);
     provenance: versions, device, threads and path, which do not tell runs apart.
     """
 
@@ -60,6 +66,14 @@ class RunConfig:
     val_episodes: int | None
     patience: int | None
     views: tuple[int, ...]
+    schedule: str = "constant"
+    step_every: int | None = None
+    step_factor: float | None = None
+    clip_norm: float | None = None
+    label_smoothing: float = 0.0
+    train_precision: str = "fp32"
+    select_on: str = "val"
+    val_list: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
     schema: int = CONFIG_SCHEMA
 
@@ -89,10 +103,12 @@ class RunConfig:
     def from_json(cls, value: Any, source: Path) -> Self:
         """Inverse of `to_json`. Raises FewShotError naming `source` and what is wrong with it."""
         known = {f.name for f in fields(cls)} | {"recipe"}
-        wrong = sorted(known ^ set(value)) if isinstance(value, dict) else ["everything"]
+        # A run of before a setting existed was trained with its default.
+        wrong = sorted((known ^ set(value)) - (_LATER - set(value))) if isinstance(value, dict) else ["everything"]
         if wrong:
             raise FewShotError(f"{source} holds no run settings: missing or unknown fields ({', '.join(wrong)})")
         listed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items() if k != "recipe"}
+        listed.setdefault("select_on", "none" if listed["val_episodes"] is None else "val")
         try:
             listed["spec"] = FeatureSpec.from_json(value["spec"])
             return cls(**listed)

@@ -56,7 +56,10 @@ def load_state(folder: Path, method: Method, optimiser: torch.optim.Optimizer) -
     path = folder / STATE_FILE
     if not path.is_file():
         return RunProgress()
-    tensors, note = read_tensors(path)
+    try:
+        tensors, note = read_tensors(path)
+    except FewShotError as error:
+        raise FewShotError(f"{error}; remove it to train from the start") from None
     try:
         progress = RunProgress(**{f.name: note["progress"][f.name] for f in fields(RunProgress)})
         states: dict[int, dict[str, Any]] = {}

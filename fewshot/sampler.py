@@ -7,9 +7,11 @@ import numpy as np
 from .episode import EpisodeRows
 from .errors import FewShotError
 from .philox import below, distinct, key_of, random_words
+from .sources import DISJOINT, EPISODES_FROM, RANDOM, source_numbers, without_shared_sources
 
 QUERY_MODES = ("single", "per_class")
 _STREAM = "mastaf episodes 1"  # a new number here is a new set of episodes
+_DISJOINT_STREAM = "mastaf source-disjoint 1"
 
 
 class EpisodeSampler:
@@ -23,10 +25,12 @@ class EpisodeSampler:
 
     The recipe: the key is the sha256 of ("mastaf episodes 1", seed, split, way, shot, query_mode, queries); of episode
     i's random words, the first `way` choose classes, one the query's way (drawn in both modes), and then shot +
-    queries of each way in turn its videos, support first.
+    queries of each way in turn its videos, support first. episodes_from `source-disjoint`: the same episodes, in
+    which the supports that share a source (`groups`, one entry a video, '' where unknown) with a query of their way
+    are replaced, by the stream of the key ("mastaf source-disjoint 1", the rest as above): `without_shared_sources`.
 
-    Episode `i` depends on (seed, split, way, shot, query_mode, queries, i) and the keys and classes alone. Raises
-    FewShotError when the split cannot give such episodes.
+    Episode `i` depends on (seed, split, way, shot, query_mode, queries, i) and the keys, classes and, if disjoint,
+    groups alone. Raises FewShotError when the split cannot give such episodes.
     """
 
     def __init__(
@@ -40,6 +44,8 @@ class EpisodeSampler:
         query_mode: str = "single",
         queries: int = 1,
         seed: int = 0,
+        episodes_from: str = RANDOM,
+        groups: Sequence[str] | None = None,
     ) -> None:
         _check_numbers(way=way, shot=shot, query_mode=query_mode, queries=queries, seed=seed)
         if len(keys) != len(classes):
@@ -49,7 +55,9 @@ class EpisodeSampler:
         self.class_names = sorted(set(classes))
         self._members, self._starts, self._sizes = _group(keys, classes, self.class_names)
         self._check_split()
-        self._key = key_of(_STREAM, seed, split, way, shot, query_mode, queries)
+        named = (seed, split, way, shot, query_mode, queries)
+        self._key, self._disjoint_key = key_of(_STREAM, *named), key_of(_DISJOINT_STREAM, *named)
+        self._source = _sources(episodes_from, groups, len(keys), split)
 
     def _check_split(self) -> None:
         found, where = len(self.class_names), f"split '{self.split}'"
@@ -88,7 +96,27 @@ class EpisodeSampler:
         else:
             labels = np.tile(np.repeat(np.arange(way, dtype=np.int64), self.queries), (count, 1))  # [b, way*queries]
             query = rest.reshape(count, way * self.queries)  # [b, way*queries]
-        return EpisodeRows(support, query, labels, classes)
+        drawn = EpisodeRows(support, query, labels, classes)
+        if self._source is None:
+            return drawn
+        members = np.split(self._members, self._starts[1:])
+        return without_shared_sources(drawn, start, source=self._source, members=members, key=self._disjoint_key)
+
+
+def _sources(episodes_from: str, groups: Sequence[str] | None, count: int, split: str) -> np.ndarray | None:
+    """The source of each video, int64 [count]; None where sources do not matter."""
+    if episodes_from not in EPISODES_FROM:
+        raise FewShotError(f"episodes_from ('{episodes_from}') must be one of {', '.join(EPISODES_FROM)}")
+    if episodes_from == RANDOM:
+        return None
+    if groups is None or not any(groups):
+        raise FewShotError(
+            f"episodes_from ({DISJOINT}) needs the sources of the videos, but none is known of split '{split}'; leave "
+            "it out, or extract a data set that has them (ucf101, hmdb51, or a CSV file with a column group)"
+        )
+    if len(groups) != count:
+        raise FewShotError(f"groups ({len(groups)}) and keys ({count}) must have one length")
+    return source_numbers(groups)
 
 
 def _group(

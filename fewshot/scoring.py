@@ -1,18 +1,40 @@
-"""Scoring a list of episodes with a method, a memory-bounded chunk at a time."""
+"""Scoring a list of episodes with heads, a memory-bounded chunk at a time."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
 
-from .bank import Buffers, FeatureBank
+from .bank import FeatureBank
+from .buffers import Buffers
+from .chunk import Chunk, Products
 from .episode import EpisodeRows
 from .errors import FewShotError
 from .methods.base import Method
 
 # float32 cubes of a chunk: small enough to stay near the caches and to leave room for a method's own tensors.
-_CHUNK_BYTES = 128 * 2**20
+_CHUNK_BYTES = 40 * 2**20
 _CHUNK_EPISODES = 512
+_KEPT_BYTES = 128 * 2**20
+
+
+class KeptMaps:
+    """Relation maps of a list that is scored again and again, while they are small."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, Products] = {}
+        self._room = _KEPT_BYTES
+
+    def get(self, start: int) -> Products | None:
+        """Those of the chunk that begins with this episode."""
+        return self._found.get(start)
+
+    def offer(self, start: int, products: Products | None) -> None:
+        """Keep those of a chunk if there is room."""
+        if products is not None and start not in self._found and products.nbytes <= self._room:
+            self._found[start] = products
+            self._room -= products.nbytes
 
 
 def chunk_size(cube_shape: tuple[int, int, int, int], videos: int) -> int:
@@ -33,31 +55,91 @@ def score_episodes(
     bank: FeatureBank,
     rows: EpisodeRows,
     *,
-    device: torch.device | str = "cpu",
     seed: int = 0,
     train_class_ids: Mapping[str, int] | None = None,
     advance: Callable[[int], None] | None = None,
+    kept: KeptMaps | None = None,
 ) -> np.ndarray:
-    """Logits float32 [e, q, way] of the method in evaluation mode, from view 0 alone.
+    """Logits float32 [e, q, way] of one head; see `score_heads`."""
+    keywords = {"seed": seed, "train_class_ids": train_class_ids, "advance": advance, "kept": kept}
+    return score_heads([method], bank, rows, **keywords)[0]
 
-    seed: for heads that draw while scoring; advance: called with the episodes done after each chunk. Raises
-    FewShotError when a logit is not finite.
+
+def score_heads(
+    methods: Sequence[Method],
+    bank: FeatureBank,
+    rows: EpisodeRows,
+    *,
+    seed: int = 0,
+    train_class_ids: Mapping[str, int] | None = None,
+    advance: Callable[[int], None] | None = None,
+    kept: KeptMaps | None = None,
+) -> list[np.ndarray]:
+    """Logits float32 [e, q, way] of each method in evaluation mode, from view 0 alone, on shared episodes.
+
+    seed: for heads that draw while scoring; advance: called with the episodes done after each chunk; kept: where
+    relation maps are kept for the next time that this list is scored. Raises FewShotError when a logit is not finite.
     """
-    was_training = method.training
-    method.eval()
-    buffers, parts = Buffers(), []
+    were_training = [method.training for method in methods]
     try:
         with torch.no_grad():  # not inference_mode: a head that fits per episode must be able to undo it
-            for start, part in chunks(rows, bank.store.spec.cube_shape):
-                episode = bank.episode(part, device=device, train_class_ids=train_class_ids, buffers=buffers)
-                rng = np.random.Generator(np.random.Philox(key=[seed, start]))
-                parts.append(method.score(episode, rng).float().cpu().numpy())  # [chunk, q, way]
+            found = _score_lists(methods, bank, rows, advance) if kept is None else {}
+            rest = [number for number in range(len(methods)) if number not in found]
+            parts: dict[int, list[np.ndarray]] = {number: [] for number in rest}
+            for start, chunk in _chunks(bank, rows, train_class_ids, kept) if rest else ():
+                for number, part in parts.items():
+                    part.append(_score(methods[number].eval(), chunk, np.random.Philox(key=[seed, start])))
+                if kept is not None:
+                    kept.offer(start, chunk.products)
                 if advance is not None:
-                    advance(len(part))
+                    advance(len(chunk))
     finally:
-        method.train(was_training)
-    logits = np.concatenate(parts)  # [e, q, way]
-    if not np.isfinite(logits).all():
-        episode = int(np.flatnonzero(~np.isfinite(logits).all(axis=(1, 2)))[0])
-        raise FewShotError(f"the scores of episode {episode} are not finite; the weights are unusable, train again")
-    return logits
+        for method, was_training in zip(methods, were_training, strict=True):
+            method.train(was_training)
+    found |= {number: np.concatenate(part) for number, part in parts.items()}  # [e, q, way] each
+    for logits in found.values():
+        if not np.isfinite(logits).all():
+            episode = int(np.flatnonzero(~np.isfinite(logits).all(axis=(1, 2)))[0])
+            raise FewShotError(f"the scores of episode {episode} are not finite; the weights are unusable, train again")
+    return [found[number] for number in range(len(methods))]
+
+
+def _score_lists(
+    methods: Sequence[Method], bank: FeatureBank, rows: EpisodeRows, advance: Callable[[int], None] | None
+) -> dict[int, np.ndarray]:
+    """Logits float32 [e, q, way] of those methods that score a whole list at once, by their numbers."""
+    found = {}
+    for number, method in enumerate(methods):
+        # A list is done when the last head has done it.
+        logits = method.eval().score_rows(bank, rows, advance if number == len(methods) - 1 else None)
+        if logits is not None:
+            found[number] = logits.float().cpu().numpy()
+    return found
+
+
+def _score(method: Method, chunk: Chunk, bits: np.random.Philox) -> np.ndarray:
+    """Logits float32 [b, q, way]."""
+    if method.reads_maps:
+        return method.score_maps(chunk.related).float().cpu().numpy()
+    half = chunk.bank.product_dtype == torch.bfloat16
+    with torch.autocast(chunk.bank.device.type, torch.bfloat16, enabled=half):
+        return method.score(chunk.episode, np.random.Generator(bits)).float().cpu().numpy()
+
+
+def _chunks(
+    bank: FeatureBank, rows: EpisodeRows, ids: Mapping[str, int] | None, kept: KeptMaps | None
+) -> Iterator[tuple[int, Chunk]]:
+    """(number of its first episode, chunk), each knowing the next, so that its cubes can be on their way."""
+    buffers = Buffers()
+    found = [
+        (
+            start,
+            Chunk(bank, part, train_class_ids=ids, buffers=buffers, products=kept.get(start) if kept else None),
+        )
+        for start, part in chunks(rows, bank.store.spec.cube_shape)
+    ]
+    for (_, chunk), (_, following) in pairwise(found):
+        chunk.following = following
+    for number in range(len(found)):
+        yield found[number]
+        found[number][1].close()

@@ -1,34 +1,14 @@
-"""The table of an ablation, for the terminal, as CSV and as JSON."""
+"""The table of a comparison, for the terminal."""
 
-import csv
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from ..cache.atomic import write_bytes, write_json
 from ..cache.console import table
+from .comparison import ComparedPair, ComparedRow, Comparison
 from .errors import FewShotError
 from .paired import Difference
 
 
-@dataclass(frozen=True)
-class AblationRow:
-    """One cell of the table. difference: of this row minus `full` on the same episodes, None for `full` itself."""
-
-    name: str
-    record: dict[str, Any]
-    path: Path
-    difference: Difference | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        difference = self.difference.to_json() if self.difference else None
-        return {"row": self.name, "difference_to_full": difference, "path": str(self.path), "record": self.record}
-
-
-def features_of(rows: Sequence[AblationRow]) -> str:
+def features_of(rows: Sequence[ComparedRow]) -> str:
     """The one kind of features of all rows: `frozen` or `frozen+adapter`. Raises FewShotError on a mixture."""
     kinds = {"frozen+adapter" if row.record["adapter"] else "frozen" for row in rows}
     if len(kinds) != 1:
@@ -36,41 +16,61 @@ def features_of(rows: Sequence[AblationRow]) -> str:
     return kinds.pop()
 
 
-def title_of(rows: Sequence[AblationRow]) -> str:
+def precision_of(rows: Sequence[ComparedRow]) -> str:
+    """The one precision of all rows. Raises FewShotError on a mixture: it moves a head by as much as its idea does."""
+    found = {row.record["precision"] for row in rows}
+    trained = {row.record["train_precision"] for row in rows} - {None}  # None: of a head without a run
+    for kinds, remedy in ((found, "score all rows in one"), (trained, "train all rows in one")):
+        if len(kinds) > 1:
+            raise FewShotError(f"one table must not mix precisions ({', '.join(sorted(kinds))}); {remedy}")
+    return f"{found.pop()}" + (", trained in bf16" if trained == {"bf16"} else "")
+
+
+def title_of(rows: Sequence[ComparedRow]) -> str:
     """What all rows share, in one line."""
     first = rows[0].record
     places = {row.record["selected_on"] for row in rows}
     # A row whose scores nothing can train has nothing to select.
-    selected = "val (where anything was trained)" if len(places) > 1 else places.pop()
+    chosen = " or ".join(sorted(places - {"none"})) or "none"
+    selected = f"{chosen} (where anything was trained)" if len(places) > 1 else chosen
+    rounded = "" if precision_of(rows) == "fp32" else f"precision: {precision_of(rows)}; "
+    seeds = f"mean of {len(rows[0].scored)} seeds; " if len(rows[0].scored) > 1 else ""
     return (
         f"{first['way']}-way accuracy in % on {first['split']}, {first['episodes']} episodes, 95 % intervals; "
-        f"features: {features_of(rows)}; selected on: {selected}; chance {100 / first['way']:.1f}"
+        f"{seeds}{rounded}features: {features_of(rows)}; selected on: {selected}; chance {100 / first['way']:.1f}"
     )
 
 
-def text_table(rows: Sequence[AblationRow]) -> str:
-    """Title and table: a line per row name; per shot the accuracy and the difference to full."""
+def text_table(compared: Comparison) -> str:
+    """Title, a line per row name, and a line per pair of rows."""
+    rows = compared.rows
     names = list(dict.fromkeys(row.name for row in rows))
-    shots = list(dict.fromkeys(row.record["shot"] for row in rows))
-    cell = {(row.name, row.record["shot"]): row for row in rows}
-    heading = [text for shot in shots for text in (f"{shot}-shot", "clustered", "minus full")]
-    lines = [[name, *(text for shot in shots for text in _cells(cell[name, shot]))] for name in names]
-    return f"{title_of(rows)}\n\n{table(lines, ['row', *heading])}"
+    shots = list(dict.fromkeys(row.shot for row in rows))
+    cell = {(row.name, row.shot): row for row in rows}
+    seeds = ["between seeds"] if len(rows[0].scored) > 1 else []
+    heading = [text for shot in shots for text in (f"{shot}-shot", "clustered", *seeds, "minus full")]
+    lines = [
+        [_stamped(name, cell[name, shots[0]]), *(text for shot in shots for text in _cells(compared, cell[name, shot]))]
+        for name in names
+    ]
+    parts = [title_of(rows), table(lines, ["row", *heading])]
+    return "\n\n".join(parts + ([pairs_table(compared.pairs)] if compared.pairs else []))
 
 
-def write_tables(out: Path, rows: Sequence[AblationRow]) -> None:
-    """Write OUT.csv and OUT.json, each whole or not at all."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, _csv_line(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_csv_line(row) for row in rows)
-    write_bytes(out.parent / f"{out.name}.csv", stream.getvalue().encode())
-    write_json(out.parent / f"{out.name}.json", summary_of(rows))
-
-
-def summary_of(rows: Sequence[AblationRow]) -> dict[str, Any]:
-    """What the JSON file holds."""
-    return {"title": title_of(rows), "features": features_of(rows), "rows": [row.to_json() for row in rows]}
+def pairs_table(pairs: Sequence[ComparedPair]) -> str:
+    """A line per pair: the difference in points, its clustered interval, and how sure it is."""
+    title = (
+        "Pairs on the same episodes: difference in points, clustered 95 % interval, queries that one alone answered "
+        f"rightly, McNemar's p and Holm's correction over {len(pairs)} comparisons"
+    )
+    lines = []
+    for pair in pairs:
+        found = pair.difference
+        alone = "; ".join(f"{a} : {b}" for a, b in zip(found.only_first, found.only_second, strict=True))
+        verdict = "within noise" if found.within_noise else ""
+        shown = (points(found), _small(found.p), _small(found.p_holm), verdict)
+        lines.append([f"{pair.first} - {pair.second}", f"{pair.shot}", shown[0], alone, *shown[1:]])
+    return f"{title}\n\n{table(lines, ['pair', 'shot', 'difference', 'one alone', 'p', 'Holm', ''])}"
 
 
 def percent(accuracy: float, half: float) -> str:
@@ -83,29 +83,25 @@ def interval(low: float, high: float) -> str:
     return f"[{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def _cells(row: AblationRow) -> tuple[str, str, str]:
-    record, difference = row.record, row.difference
-    compared = ""
+def points(difference: Difference) -> str:
+    """`+0.02 [-0.06, +0.10]`."""
+    low, high = difference.ci95_clustered
+    return f"{100 * difference.mean:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
+
+
+def _stamped(name: str, row: ComparedRow) -> str:
+    # A number whose weights were chosen by it must not travel without saying so.
+    return f"{name} (selected on test)" if row.record["selected_on"] == "test" else name
+
+
+def _cells(compared: Comparison, row: ComparedRow) -> list[str]:
+    difference, spread = compared.minus_full(row), row.spread
+    seeds = [] if spread is None else [f"sd {100 * spread.sd:.2f} ({interval(spread.low, spread.high)})"]
+    minus = ""
     if difference is not None:
-        noise = " within noise" if difference.within_noise else ""
-        compared = f"{100 * difference.mean:+.2f} +- {100 * difference.ci95:.2f}{noise}"
-    return percent(record["accuracy"], record["ci95"]), interval(*record["ci95_clustered"]), compared
+        minus = points(difference) + (" within noise" if difference.within_noise else "")
+    return [percent(row.accuracy, row.ci95), interval(*row.ci95_clustered), *seeds, minus]
 
 
-def _csv_line(row: AblationRow) -> dict[str, Any]:
-    record, difference = row.record, row.difference
-    low, high = record["ci95_clustered"]
-    kept = ("method", "variant", "preset", "way", "shot", "split", "episodes", "accuracy", "ci95")
-    return {
-        "row": row.name,
-        **{name: record[name] for name in kept},
-        "ci95_clustered_low": low,
-        "ci95_clustered_high": high,
-        "minus_full": difference.mean if difference else "",
-        "minus_full_ci95": difference.ci95 if difference else "",
-        "within_noise": difference.within_noise if difference else "",
-        "features": "frozen+adapter" if record["adapter"] else "frozen",
-        "selected_on": record["selected_on"],
-        "seed": record["seed"],
-        "record": str(row.path),
-    }
+def _small(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"

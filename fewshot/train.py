@@ -1,7 +1,10 @@
 """Training a method on episodes of a store's train classes, in a folder that a killed run continues from."""
 
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -9,6 +12,7 @@ import torch
 from ..cache import console
 from ..cache.atomic import remove_leftovers
 from ..cache.store import Store, writer_lock
+from .banks import Banks
 from .checkpoint import (
     BEST_FILE,
     LAST_FILE,
@@ -20,12 +24,24 @@ from .checkpoint import (
 )
 from .environment import describe_device, resolve_device
 from .errors import FewShotError
+from .event_files import EventFiles, require_tensorboard
+from .own_random import OwnRandom
 from .plan import TrainPlan, TrainSettings, calibration_cubes, plan_training
 from .run_config import CONFIG_FILE, RunConfig, read_config, run_name, write_config
-from .run_state import METRICS_FILE, STATE_FILE, RunProgress
+from .run_state import METRICS_FILE, STATE_FILE, RunProgress, read_metrics
 from .trainer import Trainer
+from .training import train_all
+from .training_stream import TrainingStream, stream_key
 
 _RUN_FILES = (CONFIG_FILE, STATE_FILE, METRICS_FILE, BEST_FILE, LAST_FILE, SUMMARY_FILE)
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """A run that is wanted. out: its folder, None for `runs/NAME`."""
+
+    settings: TrainSettings
+    out: Path | None = None
 
 
 def train(
@@ -33,49 +49,95 @@ def train(
     *,
     out: Path | None = None,
     device: str = "cpu",
+    tensorboard: bool = False,
     progress: bool = True,
     **settings: Unpack[TrainSettings],
 ) -> TrainSummary:
     """Train a method in the folder `out`, or continue the run of the same settings that is there.
 
     settings: see `TrainSettings` and, for the defaults, `plan_training`. Without enough val classes, or with
-    select=False, the last weights are kept. A method whose scores no parameter reaches is written untrained.
+    select_on="none", the last weights are kept. A method whose scores no parameter reaches is written untrained.
     On a CPU a killed run ends with the same weights, bit for bit, as one that was not (same torch, same number of
-    threads). progress: say what happens. Raises FewShotError for settings that cannot be, and for a loss that is
-    not finite; StoppedError when another process trains in `out`.
+    threads). tensorboard: write the metrics as event files too. progress: say what happens. Raises FewShotError for
+    settings that cannot be, and for a loss that is not finite; StoppedError when another process trains in `out`.
     """
-    chosen = resolve_device(device)
-    with torch.random.fork_rng(devices=[chosen] if chosen.type == "cuda" else []):
-        plan = plan_training(store, device=chosen, **settings)
-        folder = Path(out or _default_folder(store, settings, plan.config))
-        folder.mkdir(parents=True, exist_ok=True)
-        with writer_lock(folder / "run"):
-            finished = _enter(folder, plan.config, say=progress)
-            if finished is not None:
-                return finished
-            if progress:
-                console.say(f"training in {folder} on {describe_device(chosen)}{_left_out(plan)}")
-                for note in plan.notes:
-                    console.say(note)
-            return _finish(folder, plan, _train(folder, plan, chosen, progress))
+    banks = open_banks(store, settings, device=device, say=progress)
+    return train_together(banks, [Order(settings, out)], tensorboard=tensorboard, progress=progress)[0]
 
 
-def _train(folder: Path, plan: TrainPlan, device: torch.device, progress: bool) -> RunProgress:
-    if plan.bank is None or plan.sampler is None:
-        return RunProgress()
-    trainer = Trainer(
-        folder=folder,
-        config=plan.config,
-        method=plan.method,
-        bank=plan.bank,
-        sampler=plan.sampler,
-        val=plan.val,
-        device=device,
-    )
-    if not (folder / STATE_FILE).is_file():
-        plan.method.calibrate(calibration_cubes(plan.bank).to(device))
-        plan.method.fit(plan.bank, np.random.Generator(np.random.Philox(key=plan.config.seed)))
-    return trainer.run(show_progress=progress)
+def open_banks(store: Store, settings: TrainSettings, *, device: str, say: bool) -> Banks:
+    """The banks that a run's settings ask for."""
+    partial, bank = settings.get("allow_partial", False), settings.get("bank")
+    return Banks(store, device=resolve_device(device), allow_partial=partial, bank=bank, say=say)
+
+
+def plan_run(banks: Banks, settings: TrainSettings) -> TrainPlan:
+    """What a run of these settings would do, without writing anything. Raises FewShotError."""
+    given: dict[str, Any] = {k: v for k, v in settings.items() if k not in ("allow_partial", "bank")}
+    return plan_training(banks, **given)
+
+
+def train_together(
+    banks: Banks, orders: Sequence[Order], *, tensorboard: bool = False, progress: bool = True
+) -> list[TrainSummary]:
+    """Train several runs as `train` would each, to the same bits; runs that draw the same episodes share them."""
+    if tensorboard:
+        require_tensorboard()
+    device = banks.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), ExitStack() as locks:
+        runs = [_Run(banks, order, locks, say=progress) for order in orders]
+        streams: dict[tuple[object, ...], TrainingStream] = {}
+        trainers = {id(run): run.trainer(streams, tensorboard) for run in runs if run.trains}
+        train_all(list(trainers.values()), show_progress=progress)
+        summaries = []
+        for run in runs:
+            if run.finished is not None and tensorboard:
+                EventFiles(run.folder, read_metrics(run.folder)).close()
+            trainer = trainers.get(id(run))
+            reached = RunProgress() if trainer is None else trainer.progress
+            summaries.append(run.finished or _finish(run.folder, run.plan, reached))
+        return summaries
+
+
+class _Run:
+    """One run that was ordered: planned, its folder claimed and locked."""
+
+    def __init__(self, banks: Banks, order: Order, locks: ExitStack, *, say: bool) -> None:
+        self.banks, self.plan = banks, plan_run(banks, order.settings)
+        self._random = OwnRandom(banks.device)
+        self.folder = Path(order.out or _default_folder(banks.store, order.settings, self.plan.config))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        locks.enter_context(writer_lock(self.folder / "run"))
+        self.finished = _enter(self.folder, self.plan.config, say=say)
+        if self.finished is None and say:
+            console.say(f"training in {self.folder} on {describe_device(banks.device)}{_left_out(self.plan)}")
+            for note in self.plan.notes:
+                console.say(note)
+
+    @property
+    def trains(self) -> bool:
+        return self.finished is None and self.plan.bank is not None
+
+    def trainer(self, streams: dict[tuple[object, ...], TrainingStream], tensorboard: bool) -> Trainer:
+        """The trainer of this run, on a stream that it may share with others."""
+        plan, bank, sampler = self.plan, self.plan.bank, self.plan.sampler
+        if bank is None or sampler is None:
+            raise RuntimeError("a run without train videos has no trainer")
+        self.banks.announce(bank)
+        stream = streams.setdefault(stream_key(plan.config), TrainingStream(bank, sampler, plan.config))
+        with self._random.state():
+            if not (self.folder / STATE_FILE).is_file():
+                plan.method.to(self.banks.device).calibrate(calibration_cubes(bank))
+                plan.method.fit(bank, np.random.Generator(np.random.Philox(key=plan.config.seed)))
+            return Trainer(
+                folder=self.folder,
+                config=plan.config,
+                method=plan.method,
+                stream=stream,
+                val=plan.val,
+                device=self.banks.device,
+                tensorboard=tensorboard,
+            )
 
 
 def _finish(folder: Path, plan: TrainPlan, progress: RunProgress) -> TrainSummary:
@@ -86,7 +148,7 @@ def _finish(folder: Path, plan: TrainPlan, progress: RunProgress) -> TrainSummar
         out=folder,
         trained=plan.bank is not None,
         episodes=progress.episodes,
-        selected_on="val" if selected else "none",
+        selected_on=plan.config.select_on if selected else "none",
         weights=BEST_FILE if selected else LAST_FILE,
         weights_episodes=progress.best_episodes if selected else progress.episodes,
         val_accuracy=progress.best_accuracy if selected else None,

@@ -1,33 +1,37 @@
-"""The training loop of one run: updates, validation, and state from which it continues."""
+"""One training run: its updates, validation, and state from which it continues."""
 
 import time
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from ..cache.console import Progress
-from .bank import Buffers, FeatureBank, draw_views
+from .bank import FeatureBank
 from .checkpoint import BEST_FILE, write_weights
+from .chunk import Chunk
 from .episode import EpisodeRows
 from .errors import FewShotError
+from .event_files import EventFiles
 from .methods.base import Method
 from .metrics import episode_accuracy, mean_and_ci95
+from .optimisation import learning_rate
+from .optimiser import loss_precision, make_optimiser
+from .own_random import OwnRandom
 from .run_config import RunConfig
-from .run_state import RunProgress, append_metrics, load_state, save_state, trim_metrics
-from .sampler import EpisodeSampler
-from .scoring import chunks, score_episodes
+from .run_state import RunProgress, append_metrics, load_state, read_metrics, save_state, trim_metrics
+from .scoring import score_episodes
+from .selection import Selection
+from .training_stream import TrainingStream
 
 _SAVE_EVERY_S = 60.0
-_TRAIN_SCORED = 200  # episodes of the train classes scored at each validation
-_DRAWN_UPDATES = 32  # updates whose episodes are drawn at once
 
 
 class Trainer:
     """Trains `method` in place in the run's folder, continuing from the state that is there.
 
-    val: the fixed val episodes with their bank, None where nothing is selected.
+    stream: where training episodes come from; val: the fixed episodes that select, with their bank, None where
+    nothing does; tensorboard: write event files too. Several trainers may take turns: see `training`.
     """
 
     def __init__(
@@ -36,78 +40,82 @@ class Trainer:
         folder: Path,
         config: RunConfig,
         method: Method,
-        bank: FeatureBank,
-        sampler: EpisodeSampler,
-        val: tuple[FeatureBank, EpisodeRows] | None,
+        stream: TrainingStream,
+        val: Selection | None,
         device: torch.device,
+        tensorboard: bool = False,
     ) -> None:
         self.folder, self.config, self.method, self.device = folder, config, method.to(device), device
-        self.bank, self.sampler, self.val = bank, sampler, val
-        self.optimiser = make_optimiser(method, config)
-        self.class_ids = config.train_class_ids
-        self._buffers = Buffers()
-        self._drawn: tuple[int, EpisodeRows] = (0, sampler.rows(0, 0))
-        # The same stream, beyond the last episode that is trained on.
-        self._scored = sampler.rows(config.train_episodes, _TRAIN_SCORED)
-
-    def run(self, *, show_progress: bool = True) -> RunProgress:
-        """Train to the end, or until `patience` validations brought nothing better."""
-        config = self.config
-        progress = load_state(self.folder, self.method, self.optimiser)
-        trim_metrics(self.folder, progress.episodes)
-        self._saved = self._ticked = time.monotonic()
+        self.stream, self.val = stream, val
+        self._trained = [p for p in method.parameters() if p.requires_grad]
+        self.optimiser = make_optimiser(self._trained, config)
+        self.progress = load_state(folder, method, self.optimiser)
+        self._random = OwnRandom(device)  # after the state was loaded: it holds torch's
+        trim_metrics(folder, self.progress.episodes)
+        self._events = EventFiles(folder, read_metrics(folder)) if tensorboard else None
+        self._saved = self._ticked = self._began = time.monotonic()
         self._window = (0, 0.0)  # episodes and seconds of updates since the last metrics line, in this session
-        what = f"train {self.folder.name}"
-        shown = Progress(config.train_episodes, what, "episodes", done=progress.episodes) if show_progress else None
-        with shown or nullcontext() as bar:
-            while progress.episodes < config.train_episodes and not self._stale(progress):
-                count = min(config.batch, config.train_episodes - progress.episodes)
-                loss = self._update(progress, count)
-                progress.episodes += count
-                progress.loss_sum += loss
-                progress.loss_count += 1
-                self._after(progress)
-                if bar is not None:
-                    bar.advance(count, f"loss {loss:.3f}" + _best(progress))
-        return progress
+        self._total = 0.0
 
-    def _stale(self, progress: RunProgress) -> bool:
-        return self.config.patience is not None and progress.stale >= self.config.patience
+    @property
+    def done(self) -> bool:
+        """At the end, or `patience` validations brought nothing better."""
+        patience = self.config.patience
+        stale = patience is not None and self.progress.stale >= patience
+        return stale or self.progress.episodes >= self.config.train_episodes
 
-    def _update(self, progress: RunProgress, count: int) -> float:
-        """One step on the next `count` episodes; gives their mean loss."""
-        start = time.monotonic()
-        rows = self._rows(progress.episodes, count)
-        videos = self.config.way * self.config.shot + self.sampler.queries_per_episode
-        views = draw_views(self.config.seed, progress.episodes, count, videos, self.config.views)
+    def begin(self) -> None:
+        """Start an update."""
+        self._began, self._total = time.monotonic(), 0.0
         self.method.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.config, self.progress.episodes)
         self.optimiser.zero_grad(set_to_none=True)
-        total = 0.0
-        # Chunks bound the memory; each has equally many queries an episode, so weights by episodes give the mean.
-        for first, part in chunks(rows, self.bank.store.spec.cube_shape):
-            episode = self.bank.episode(
-                part,
-                device=self.device,
-                train_class_ids=self.class_ids,
-                views=views[first : first + len(part)],
-                buffers=self._buffers,
-            )
-            loss = self.method.loss(episode) * (len(part) / count)
+
+    def add(self, chunk: Chunk, count: int) -> None:
+        """The gradient of a chunk of the `count` episodes of an update.
+
+        Each chunk has equally many queries an episode, so weights by episodes give the mean.
+        """
+        with self._random.state():
+            loss = self._loss(chunk) * (len(chunk) / count)
             value = float(loss.detach())
             if not np.isfinite(value):
-                self._refuse(progress, count, value)
+                self._refuse(self.progress, count, value)
             loss.backward()
-            total += value
-        self.optimiser.step()
-        self._window = (self._window[0] + count, self._window[1] + time.monotonic() - start)
-        return total
+        self._total += value
 
-    def _rows(self, start: int, count: int) -> EpisodeRows:
-        first, drawn = self._drawn
-        if not first <= start <= start + count <= first + len(drawn):
-            # Drawing many at once is cheaper, and changes nothing: episode i is a function of i.
-            first, drawn = self._drawn = start, self.sampler.rows(start, self.config.batch * _DRAWN_UPDATES)
-        return drawn[start - first : start - first + count]
+    def finish(self, count: int) -> str:
+        """Take the step of an update, validate and save on schedule; where the run stands, in words."""
+        progress = self.progress
+        with self._random.state():
+            loss = self._update(progress, count)
+            progress.episodes += count
+            progress.loss_sum += loss
+            progress.loss_count += 1
+            self._after(progress)
+        return f"loss {loss:.3f}" + _best(progress)
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._events is not None:
+            self._events.close()
+
+    def _loss(self, chunk: Chunk) -> Tensor:
+        """The method's loss, a scalar."""
+        smoothing = self.config.label_smoothing
+        if self.method.reads_maps:
+            return self.method.loss_maps(chunk.related, smoothing=smoothing)
+        with loss_precision(self.config, self.device):
+            return self.method.loss(chunk.episode, smoothing=smoothing)
+
+    def _update(self, progress: RunProgress, count: int) -> float:
+        """The step of an update of `count` episodes; gives their mean loss."""
+        if self.config.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self._trained, self.config.clip_norm)
+        self.optimiser.step()
+        self._window = (self._window[0] + count, self._window[1] + time.monotonic() - self._began)
+        return self._total
 
     def _after(self, progress: RunProgress) -> None:
         """Validate and save on schedule."""
@@ -116,6 +124,8 @@ class Trainer:
             line = self._validate(progress)
             progress.seconds += self._tick()
             append_metrics(self.folder, line)
+            if self._events is not None:
+                self._events.add(line)
             progress.loss_sum, progress.loss_count = 0.0, 0
             self._window = (0, 0.0)
             self._save(progress)
@@ -128,23 +138,25 @@ class Trainer:
         line: dict[str, float | int | None] = {
             "episodes": progress.episodes,
             "loss": progress.loss_sum / max(progress.loss_count, 1),
-            "train_accuracy": self._accuracy(self.bank, self._scored)[0],
+            "lr": self.optimiser.param_groups[0]["lr"],
+            "train_accuracy": self._accuracy(self.stream.bank, self.stream.scored)[0],
             "val_accuracy": None,
             "val_ci95": None,
             "episodes_per_s": round(self._window[0] / max(self._window[1], 1e-9), 1),
         }
         if self.val is not None:
-            accuracy, half = self._accuracy(*self.val)
+            accuracy, half = self._accuracy(self.val.bank, self.val.rows)
             line |= {"val_accuracy": accuracy, "val_ci95": half}
             progress.stale += 1
             if accuracy > progress.best_accuracy:
-                write_weights(self.folder / BEST_FILE, self.method, selected_on="val", episodes=progress.episodes)
+                split = self.val.bank.split
+                write_weights(self.folder / BEST_FILE, self.method, selected_on=split, episodes=progress.episodes)
                 progress.best_accuracy, progress.best_ci95 = accuracy, half
                 progress.best_episodes, progress.stale = progress.episodes, 0
         return line
 
     def _accuracy(self, bank: FeatureBank, rows: EpisodeRows) -> tuple[float, float]:
-        logits = score_episodes(self.method, bank, rows, device=self.device)  # [e, q, way]
+        logits = score_episodes(self.method, bank, rows, kept=self.stream.kept[bank.split])  # [e, q, way]
         return mean_and_ci95(episode_accuracy(logits.argmax(2) == rows.labels))
 
     def _save(self, progress: RunProgress) -> None:
@@ -166,16 +178,5 @@ class Trainer:
         )
 
 
-def make_optimiser(method: Method, config: RunConfig) -> torch.optim.Optimizer:
-    """The optimiser of a run's settings. Raises FewShotError for one that does not exist."""
-    parameters = [p for p in method.parameters() if p.requires_grad]
-    lr, decay = config.lr, config.weight_decay
-    if config.optimiser == "sgd":
-        return torch.optim.SGD(parameters, lr=lr, momentum=config.momentum, weight_decay=decay)
-    if config.optimiser == "adam":
-        return torch.optim.Adam(parameters, lr=lr, weight_decay=decay)
-    raise FewShotError(f"optimiser ({config.optimiser}) must be sgd or adam")
-
-
 def _best(progress: RunProgress) -> str:
-    return f", best val {100 * progress.best_accuracy:.1f} %" if progress.best_accuracy >= 0 else ""
+    return f", best so far {100 * progress.best_accuracy:.1f} %" if progress.best_accuracy >= 0 else ""

@@ -7,7 +7,7 @@ import click
 
 from ..cache import console
 from ..fewshot import cli_options as options
-from . import finetune_cli
+from . import finetune_cli, profile_cli, sweep_cli
 
 
 @click.group(
@@ -94,6 +94,8 @@ def two_stage(json_file: Path | None, **given: Any) -> int:
 
 
 cli.add_command(finetune_cli.command, "finetune")
+cli.add_command(sweep_cli.command, "sweep")
+cli.add_command(profile_cli.command, "profile")
 
 
 def main() -> None:

@@ -15,8 +15,9 @@ from ..extract.backbones.registry import load_backbone
 from ..extract.datasets import VideoSet, find_dataset
 from ..extract.run import extract
 from ..fewshot.ablate import ablate_fully
+from ..fewshot.comparison import Comparison
 from ..fewshot.evaluate import evaluate
-from ..fewshot.table import AblationRow, percent, text_table
+from ..fewshot.table import percent, text_table
 from .errors import PipelineError
 
 BACKBONE = "r3d-tiny"
@@ -79,7 +80,7 @@ def run_demo(
         store = _extract(videos, PLAIN, out / f"motion_{BACKBONE}.zarr", workers)
         console.say(f"      cubes of {'x'.join(map(str, store.spec.cube_shape))} in {store.path}")
     with stages.stage("ablate", "MASTAF and its ablations, trained and tested on the same episodes"):
-        rows = ablate_fully(
+        compared = ablate_fully(
             store, rows="fusion", shots=shots, episodes=episodes, train_episodes=train_episodes, seed=seed, out=out
         )
     with stages.stage("controls", "what is left of the accuracy when something is taken away"):
@@ -87,9 +88,9 @@ def run_demo(
         stores = {c.name: _extract(tested, c, out / "controls" / f"{c.sampling}.zarr", workers) for c in CONTROLS}
         controls = {name: _neighbor(store, shots, episodes) for name, store in stores.items()}
 
-    text = _report(rows, controls, shots)
+    text = _report(compared, controls, shots)
     console.say("\n" + text)
-    report = {"seconds": stages.seconds, "rows": [row.record for row in rows], "controls": controls}
+    report = {"seconds": stages.seconds, "rows": [row.record for row in compared.rows], "controls": controls}
     write_json(out / "demo.json", report)
     write_bytes(out / "demo.md", (text + "\n").encode())
     console.say(f"\nwritten to {out / 'demo.md'} and {out / 'demo.json'}; {sum(stages.seconds.values()):.0f} s in all")
@@ -121,14 +122,14 @@ def _neighbor(store: Store, shots: tuple[int, ...], episodes: int) -> list[dict[
     return [evaluate(store, method_keywords=neighbor, shot=shot, episodes=episodes, out=out) for shot in shots]
 
 
-def _report(rows: list[AblationRow], controls: dict[str, list[dict[str, Any]]], shots: tuple[int, ...]) -> str:
+def _report(compared: Comparison, controls: dict[str, list[dict[str, Any]]], shots: tuple[int, ...]) -> str:
     """The demo's two tables as Markdown."""
-    plain = [row.record for row in rows if row.name == "neighbor"]
+    plain = [row.record for row in compared.rows if row.name == "neighbor"]
     lines = [[name, *map(_percent, records)] for name, records in {PLAIN.name: plain, **controls}.items()]
     return "\n".join(
         [
             "MASTAF and its ablations on motions that were never seen in training.",
-            text_table(rows),
+            text_table(compared),
             "",
             "The backbone is frozen, and attention moves a pooled cube by a few hundredths at most: expect differences",
             "of tenths of a point. The paper's larger ones come with fine-tuning the backbone.",

@@ -49,8 +49,8 @@ def run_two_stage(
         console.say(f"[2/3] train MASTAF, {way}-way {shot}-shot")
         run = out / f"mastaf_{way}way_{shot}shot_seed{seed}"
         # What is scored must not choose the weights.
-        chosen = scored != "val"
-        train(store, out=run, way=way, shot=shot, train_episodes=train_episodes, seed=seed, select=chosen)
+        chosen = "none" if scored == "val" else "val"
+        train(store, out=run, way=way, shot=shot, train_episodes=train_episodes, seed=seed, select_on=chosen)
         results = run / "results"
         record = evaluate(store, run, split=scored, episodes=episodes)
     else:

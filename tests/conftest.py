@@ -1,4 +1,4 @@
-"""Small stores of made-up cubes, for tests of what comes after extraction, and small models in the hub's format."""
+"""Small stores of made-up cubes, small models in the hub's format, and one thread, for tests."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,12 +49,13 @@ def write_store(
     seed: int = 0,
     dataset: str = "toy",
     flip_keeps_class: bool = True,
+    group_of: Callable[[str], str] = lambda key: "",
     **spec: Any,
 ) -> Any:
     """A store in which class n's cubes are noise plus `separation` times the class's own direction.
 
     videos: of each class, or by class name (8 where not named); separation 0 makes labels meaningless; view v of a
-    video is its view 0 plus v, so that tests can tell them apart. `failed` names keys.
+    video is its view 0 plus v, so that tests can tell them apart. `failed` names keys; group_of: source of a key.
     """
     from mastaf.cache.index import DONE, FAILED, VideoIndex
     from mastaf.cache.spec import FeatureSpec
@@ -71,7 +72,7 @@ def write_store(
         for i in range(counts.get(name, 8))
     ]
     keys, classes, splits = (tuple(column) for column in zip(*rows, strict=True))
-    index = VideoIndex(tuple(f"{key}.mp4" for key in keys), keys, classes, splits, ("",) * len(keys))
+    index = VideoIndex(tuple(f"{key}.mp4" for key in keys), keys, classes, splits, tuple(map(group_of, keys)))
     header = StoreHeader(
         spec=FeatureSpec(**SPEC | {"views": tuple(views), "cube_shape": cube_shape} | spec),
         dataset=dataset,
@@ -114,6 +115,17 @@ def make_store() -> Callable[..., Any]:
 def toy_store(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A separable store that no test changes: six train, three val, four test classes of eight videos."""
     return write_store(tmp_path_factory.mktemp("toy") / "toy.zarr")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small tensors are faster on one thread, and other tests may be running."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 PROCESSOR: dict[str, Any] = {

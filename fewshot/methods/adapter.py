@@ -51,9 +51,9 @@ class Adapted(Method):
         """Logits [b, q, way]."""
         return self.method(self._adapt(episode))
 
-    def loss(self, episode: Episode) -> Tensor:
+    def loss(self, episode: Episode, *, smoothing: float = 0.0) -> Tensor:
         """The inner method's loss on adapted cubes."""
-        return self.method.loss(self._adapt(episode))
+        return self.method.loss(self._adapt(episode), smoothing=smoothing)
 
     @torch.no_grad()
     def calibrate(self, cubes: Tensor) -> None:

@@ -1,6 +1,6 @@
 """The contract of a method: a head that scores episodes of cubes and never knows where they come from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...cache.console import unknown_name
-from ..episode import Episode
+from ..bank import FeatureBank
+from ..episode import Episode, EpisodeRows
 from ..errors import FewShotError
+from ..related import RelatedEpisode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +33,18 @@ class Needs:
 class Defaults:
     """A method's published optimisation; the command line overrides each.
 
-    optimiser: `sgd` or `adam`; lr; momentum; weight_decay; batch: episodes per update; episodes: training
-    episodes. None where the data set decides (MASTAF's batch and episodes follow the data set).
+    optimiser: `sgd`, `adam` or `adamw`; lr; momentum; weight_decay; schedule: `constant`, `cosine` or `step`, which
+    multiplies lr by step_factor every step_every episodes (None: thrice in a run); batch: episodes per update;
+    episodes: training episodes. None where the data set decides (MASTAF's batch and episodes follow the data set).
     """
 
     optimiser: str = "sgd"
     lr: float = 0.01
     momentum: float = 0.0
     weight_decay: float = 0.0
+    schedule: str = "constant"
+    step_every: int | None = None
+    step_factor: float = 0.1
     batch: int | None = None
     episodes: int | None = None
 
@@ -50,7 +56,12 @@ class Method(nn.Module):
     attribute of the same name, so that `build` can check and `describe` can tell them. Hooks with empty defaults:
     `calibrate` (feature scale, once before training), `fit` (training that is not episodic), `score` (a head that
     fits per test episode), `attention` (maps to show).
+
+    A head whose scores and loss follow from relation maps and mean cubes sets `reads_maps` and has `score_maps` and
+    `loss_maps`: several such heads then share the maps of an episode.
     """
+
+    reads_maps: bool = False
 
     needs: Needs = Needs()
     defaults: Defaults = Defaults()
@@ -98,10 +109,13 @@ class Method(nn.Module):
         """Logits [b, q, way]."""
         raise NotImplementedError
 
-    def loss(self, episode: Episode) -> Tensor:
-        """Mean cross-entropy of the logits with the queries' ways; a scalar."""
+    def loss(self, episode: Episode, *, smoothing: float = 0.0) -> Tensor:
+        """Mean cross-entropy of the logits with the queries' ways; a scalar.
+
+        smoothing: share of every target that is spread evenly over all of its classes.
+        """
         logits = self(episode)  # [b, q, way]
-        return F.cross_entropy(logits.flatten(0, 1), episode.labels.flatten())
+        return F.cross_entropy(logits.flatten(0, 1), episode.labels.flatten(), label_smoothing=smoothing)
 
     def calibrate(self, cubes: Tensor) -> None:
         """See train cubes [n, c, t, h, w] once, before training, to set a feature scale."""
@@ -112,6 +126,22 @@ class Method(nn.Module):
     def score(self, episode: Episode, rng: np.random.Generator) -> Tensor:
         """Logits [b, q, way] at test time; `rng` is for heads that fit per episode."""
         return self(episode)
+
+    def score_maps(self, related: RelatedEpisode) -> Tensor:
+        """Logits [b, q, way] from relation maps, those of `score`; only where `reads_maps`."""
+        raise NotImplementedError
+
+    def score_rows(
+        self, bank: FeatureBank, rows: EpisodeRows, advance: Callable[[int], None] | None = None
+    ) -> Tensor | None:
+        """Logits [e, q, way] of a whole list at once, those of `score` up to rounding; None where chunks are as good.
+
+        rows: positions in the bank's `keys`; advance: called with the number of episodes done, as they are done.
+        """
+
+    def loss_maps(self, related: RelatedEpisode, *, smoothing: float = 0.0) -> Tensor:
+        """The loss from relation maps, that of `loss`; only where `reads_maps`."""
+        raise NotImplementedError
 
     def attention(self, episode: Episode) -> dict[str, Tensor]:
         """Maps to show, by name; none by default."""

@@ -1,7 +1,7 @@
 """MASTAF: attention on self and cross relation maps, fused in a nearest-neighbour score."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 
 from ...cache.console import unknown_name
-from ..episode import Episode
+from ..bank import FeatureBank
+from ..episode import Episode, EpisodeRows
 from ..errors import FewShotError
-from ..relation import RelationMaps, SideMap, dense_cosine, flat_cosine, pooled_cosine, relate
+from ..related import RelatedEpisode, relate
+from ..relation import RelationMaps, SideMap, dense_cosine, flat_cosine, pooled_cosine
 from .base import Defaults, Method
 from .global_classifier import GlobalClassifier, cross_entropy
+from .mastaf_list import can_score_list, score_list
 from .mastaf_profile import PRESETS, Profile
 from .meta_learner import MetaLearner, Statistics
 
@@ -55,6 +58,7 @@ class MASTAF(Method):
     """
 
     defaults = Defaults(optimiser="sgd", lr=0.01)
+    reads_maps = True
 
     def __init__(
         self,
@@ -99,22 +103,37 @@ class MASTAF(Method):
 
     def forward(self, episode: Episode) -> Tensor:
         """Logits [b, q, way]: fused logits, or the logarithms of probabilities (fusion `prob`)."""
-        classes, queries = self._flatten(episode)
-        metric, attends = self.profile.test_metric, self.variant in ("self", "full")
-        maps = relate(classes, queries, query_self=attends or metric == "pool")
-        return self.logits(maps, self.attend(maps, query_self=attends), metric)
+        return self.score_maps(relate(episode))
 
-    def loss(self, episode: Episode) -> Tensor:
-        """loss_scale * (L1 + global_weight * L2), a scalar; in training it moves the running statistics once."""
-        classes, queries = self._flatten(episode)
-        metric, attends = self.profile.train_metric, self._loss_needs_query_self(queries.shape[1])
-        maps = relate(classes, queries, query_self=attends or metric == "pool")
-        attention = self.attend(maps, query_self=attends)
-        logits = self.logits(maps, attention, metric)  # [b, q, way] or [b, q, way, L]
-        total = cross_entropy(logits, episode.labels)
+    def loss(self, episode: Episode, *, smoothing: float = 0.0) -> Tensor:
+        """See `loss_maps`."""
+        return self.loss_maps(relate(episode), smoothing=smoothing)
+
+    def score_maps(self, related: RelatedEpisode) -> Tensor:
+        """Logits [b, q, way], as `forward`."""
+        self._require_cubes(related)
+        maps = related.maps
+        return self.logits(
+            maps, self.attend(maps, query_self=self.variant in ("self", "full")), self.profile.test_metric
+        )
+
+    def score_rows(
+        self, bank: FeatureBank, rows: EpisodeRows, advance: Callable[[int], None] | None = None
+    ) -> Tensor | None:
+        """Logits [e, q, way] of a list of one-shot episodes; see `mastaf_list`."""
+        return score_list(self, bank, rows, advance) if can_score_list(self, bank, rows) else None
+
+    def loss_maps(self, related: RelatedEpisode, *, smoothing: float = 0.0) -> Tensor:
+        """loss_scale * (L1 + global_weight * L2), a scalar; in training it moves the running statistics once.
+
+        smoothing: of the labels, in both.
+        """
+        self._require_cubes(related)
+        attention = self.attend(related.maps, query_self=self._loss_needs_query_self(related.labels.shape[1]))
+        logits = self.logits(related.maps, attention, self.profile.train_metric)  # [b, q, way] or [b, q, way, L]
+        total = cross_entropy(logits, related.labels, smoothing=smoothing)
         if self.classifier is not None:
-            part = self._global_loss(classes, queries, attention, episode)
-            total = total + self.profile.global_weight * part
+            total = total + self.profile.global_weight * self._global_loss(related, attention, smoothing)
         return self.profile.loss_scale * total
 
     def attention(self, episode: Episode) -> dict[str, Tensor]:
@@ -122,8 +141,9 @@ class MASTAF(Method):
 
         Those that the variant has; each sums to 1. Running statistics are used and left as they are.
         """
-        maps = relate(*self._flatten(episode))
-        found = self.attend(maps, query_self=self.variant in ("self", "full"), train=False)
+        related = relate(episode)
+        self._require_cubes(related)
+        found = self.attend(related.maps, query_self=self.variant in ("self", "full"), train=False)
         shape = self.cube_shape[1:]
         shown = {field.name: getattr(found, field.name) for field in fields(Attention)}
         return {name: map_.unflatten(-1, shape) for name, map_ in shown.items() if map_ is not None}
@@ -137,13 +157,13 @@ class MASTAF(Method):
         found: dict[str, Tensor] = {}
         # The order of these calls is the authors', and the running statistics depend on it.
         if self.variant in ("self", "full"):
-            found["class_self"] = self._attend_side(maps.of_class_self(cosine), not alone, record)
+            found["class_self"] = self._attend_side(maps.side("class_self", cosine), not alone, record)
             if query_self:
                 several = self.profile.query_self_norm == "authors" and maps.cross.shape[1] > 1
-                found["query_self"] = self._attend_side(maps.of_query_self(cosine), several, record)
+                found["query_self"] = self._attend_side(maps.side("query_self", cosine), several, record)
         if self.variant in ("cross", "full"):
-            found["class_cross"] = self._attend_side(maps.of_class_cross(cosine), not alone, record)
-            found["query_cross"] = self._attend_side(maps.of_query_cross(cosine), not alone, record)
+            found["class_cross"] = self._attend_side(maps.side("class_cross", cosine), not alone, record)
+            found["query_cross"] = self._attend_side(maps.side("query_cross", cosine), not alone, record)
         if self.meta is not None and record:
             self.meta.update(record)
         return Attention(**found)
@@ -153,7 +173,7 @@ class MASTAF(Method):
         if self.meta is None:
             fused = side.mean_over_other()  # [..., L]
         else:
-            kernel = self.meta(side.mean_over_own(), normalise=normalise, record=record)  # [..., L]
+            kernel = self.meta(side.mean_over_own, normalise=normalise, record=record)  # [..., L]
             fused = side.apply(kernel)  # [..., L]
             if self.profile.reduce == "mean":
                 fused = fused / kernel.shape[-1]
@@ -161,47 +181,53 @@ class MASTAF(Method):
 
     def logits(self, maps: RelationMaps, attention: Attention, metric: str) -> Tensor:
         """Fused scores [b, q, way], or [b, q, way, L] for the metric `dense`: equations (8) to (10)."""
-        alpha, averages = self.profile.alpha, self.profile.fusion == "prob"
-        branches: list[tuple[float, Tensor]] = []  # weight and scores of each
+        first = second = None
         if self.variant != "self":
-            branches.append((1, self._branch(maps, attention.class_cross, attention.query_cross, metric)))
-        if self.variant == "self" or (self.variant == "full" and alpha > 0):
+            first = self._branch(maps, attention.class_cross, attention.query_cross, metric)
+        if self.variant == "self" or (self.variant == "full" and self.profile.alpha > 0):
             of_class = _unsqueeze(attention.class_self, 1)  # [b, 1, way, L]
             of_query = _unsqueeze(attention.query_self, 2)  # [b, q, 1, L]
-            branches.append((alpha if branches else 1, self._branch(maps, of_class, of_query, metric)))
-        if averages:
-            total = sum(weight for weight, _ in branches)
-            parts = [scores.log_softmax(2) + math.log(weight / total) for weight, scores in branches]
-            return torch.logaddexp(*parts) if len(parts) == 2 else parts[0]
-        parts = [weight * scores for weight, scores in branches]
-        return parts[0] + parts[1] if len(parts) == 2 else parts[0]
+            second = self._branch(maps, of_class, of_query, metric)
+        return self.fuse(second, None) if first is None else self.fuse(first, second)
+
+    def fuse(self, first: Tensor | None, second: Tensor | None) -> Tensor:
+        """Scores from the cosines of the variant's branches, each [b, q, way] or [b, q, way, L]; `second`, if there,
+        has the weight alpha."""
+        alpha, scale = self.profile.alpha, self.profile.scale
+        if first is None:
+            raise RuntimeError("a variant has at least one branch")
+        if self.profile.fusion == "logit":
+            return scale * first if second is None else scale * first + alpha * (scale * second)
+        if second is None:
+            return (scale * first).log_softmax(2)
+        parts = zip((first, second), (1, alpha), strict=True)
+        return torch.logaddexp(*[(scale * p).log_softmax(2) + math.log(w / (1 + alpha)) for p, w in parts])
 
     def _branch(self, maps: RelationMaps, of_class: Tensor | None, of_query: Tensor | None, metric: str) -> Tensor:
-        """scale * cosine of attended cubes; attention [b, q or 1, way, L] and [b, q, way or 1, L], None for none."""
+        """Cosine of attended cubes; attention [b, q or 1, way, L] and [b, q, way or 1, L], None for none."""
         b, q, way, size = maps.cross.shape[:-1]
         class_weights, query_weights = self._weigh(of_class), self._weigh(of_query)
         if class_weights is None:
             class_weights = maps.cross.new_ones(b, 1, way, size)
         if metric == "dense":
-            return self.profile.scale * dense_cosine(maps, class_weights)
+            return dense_cosine(maps, class_weights)
         if query_weights is None:
             query_weights = maps.cross.new_ones(b, q, 1, size)
         cosine = pooled_cosine if metric == "pool" else flat_cosine
-        return self.profile.scale * cosine(maps, class_weights, query_weights)
+        return cosine(maps, class_weights, query_weights)
 
     def _weigh(self, attention: Tensor | None) -> Tensor | None:
-        """Weights of positions: 1 + A, equation (5), or A without the residual; None (all 1) without attention."""
-        if attention is None:
-            return None
+        """Weights of positions; None (all 1) without attention."""
+        return None if attention is None else self.weigh(attention)
+
+    def weigh(self, attention: Tensor) -> Tensor:
+        """Weights of positions: 1 + A, equation (5), or A without the residual."""
         return 1 + attention if self.residual else attention
 
-    def _flatten(self, episode: Episode) -> tuple[Tensor, Tensor]:
-        """Class cubes [b, way, c, L], the mean over shots, and queries [b, q, c, L]."""
-        if episode.cube_shape != self.cube_shape:
+    def _require_cubes(self, related: RelatedEpisode) -> None:
+        if related.cube_shape != self.cube_shape:
             built = f"this MASTAF was built for cubes {self.cube_shape}"
-            raise FewShotError(f"cubes {episode.cube_shape} must be {self.cube_shape}: {built}; build one for these")
-        classes = episode.support[:, :, 0] if episode.shot == 1 else episode.support.mean(2)  # [b, way, c, t, h, w]
-        return classes.flatten(3), episode.query.flatten(3)
+            raise FewShotError(f"cubes {related.cube_shape} must be {self.cube_shape}: {built}; build one for these")
 
     def _loss_needs_query_self(self, queries: int) -> bool:
         """Whether the loss, or its running statistics, depend on the query's attention to itself."""
@@ -212,20 +238,22 @@ class MASTAF(Method):
         read = self.variant == "self" and profile.global_input == "query_true" and self.classifier is not None
         return profile.train_metric != "dense" or read or (normalised and queries > 1)
 
-    def _global_loss(self, classes: Tensor, queries: Tensor, attention: Attention, episode: Episode) -> Tensor:
+    def _global_loss(self, related: RelatedEpisode, attention: Attention, smoothing: float) -> Tensor:
         """L2, a scalar: the training class read from the variant's own attended cubes."""
-        if self.classifier is None:
-            return queries.new_zeros(())
+        classes, queries = related.classes, related.queries
+        if self.classifier is None or classes is None or queries is None:
+            raise RuntimeError("a global loss needs a classifier and cubes")
         crosses = self.variant in ("cross", "full")
         if self.profile.global_input == "support":
             of_class = attention.class_cross if crosses else _unsqueeze(attention.class_self, 1)  # [b, q or 1, way, L]
-            return self.classifier.pooled_loss(classes, self._weigh(of_class), episode.class_ids)
+            weights = self._weigh(of_class)
+            return self.classifier.pooled_loss(classes, weights, related.class_ids, smoothing=smoothing)
         of_query = attention.query_self  # [b, q, L]
         if crosses and attention.query_cross is not None:
-            true = episode.labels[:, :, None, None].expand(-1, -1, 1, queries.shape[-1])  # [b, q, 1, L]
+            true = related.labels[:, :, None, None].expand(-1, -1, 1, queries.shape[-1])  # [b, q, 1, L]
             of_query = attention.query_cross.gather(2, true).squeeze(2)  # [b, q, L]
-        ids = episode.class_ids.gather(1, episode.labels)  # [b, q]
-        return self.classifier.dense_loss(queries, self._weigh(of_query), ids)
+        ids = related.class_ids.gather(1, related.labels)  # [b, q]
+        return self.classifier.dense_loss(queries, self._weigh(of_query), ids, smoothing=smoothing)
 
 
 def _unsqueeze(attention: Tensor | None, axis: int) -> Tensor | None:

@@ -31,7 +31,7 @@ def fsync(descriptor):
 
 atomic.os.fsync = fsync
 train(open_store(store), out=out, way=3, train_episodes=96, batch=8, val_episodes=20, val_every=24, progress=False,
-      method_keywords={"adapter": True})
+      method_keywords={"adapter": True}, optimiser="adamw", schedule="cosine", clip_norm=0.5, label_smoothing=0.1)
 print(calls)
 """
 NEVER = 0

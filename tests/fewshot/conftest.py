@@ -1,12 +1,14 @@
-"""What the tests of stage two share: the slow formulas, random episodes, and one thread."""
+"""What the tests of stage two share: the slow formulas and random episodes."""
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from mastaf.cache.console import run as run_command
+from mastaf.fewshot.cli import cli
 from mastaf.fewshot.episode import Episode
 
 
@@ -24,15 +26,6 @@ def load_reference(name: str) -> ModuleType:
 @pytest.fixture(scope="session")
 def mastaf_loops() -> ModuleType:
     return load_reference("mastaf_loops")
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Small tensors are faster on one thread, and other tests may be running."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +53,20 @@ def random_episode() -> Callable[..., Episode]:
         return Episode(support, query, labels, ids)
 
     return draw
+
+
+@pytest.fixture
+def call(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command in an empty folder; gives exit status, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as leaving:
+            run_command(cli, [str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return int(leaving.value.code or 0), captured.out, captured.err
+
+    return run

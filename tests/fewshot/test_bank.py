@@ -7,9 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mastaf.fewshot.bank import Buffers, FeatureBank, draw_views, training_views
+from mastaf.cache.errors import CorruptStoreError
+from mastaf.fewshot.bank import FeatureBank
+from mastaf.fewshot.buffers import Buffers
+from mastaf.fewshot.chunk import Chunk
 from mastaf.fewshot.episode import EpisodeRows
 from mastaf.fewshot.errors import FewShotError
+from mastaf.fewshot.residence import choose_residence
+from mastaf.fewshot.views import draw_views, training_views
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Make = Callable[..., Any]
@@ -25,12 +30,23 @@ def some_rows(n: int, *, b: int = 3, way: int = 2, shot: int = 2, q: int = 2, se
     )
 
 
-@pytest.mark.parametrize(("suffix", "compress"), [(".zarr", ""), (".h5", ""), (".zarr", "zstd")])
+KINDS = [
+    (".zarr", "", "ram"),
+    (".zarr", "", "mmap"),
+    (".zarr", "", "stream"),
+    (".h5", "", "ram"),
+    (".h5", "", "mmap"),
+    (".zarr", "zstd", "ram"),
+    (".zarr", "zstd", "stream"),
+]
+
+
+@pytest.mark.parametrize(("suffix", "compress", "kind"), KINDS)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_episodes_hold_the_stored_cubes(
-    tmp_path: Path, make_store: Make, suffix: str, compress: str, threads: int
+    tmp_path: Path, make_store: Make, suffix: str, compress: str, kind: str, threads: int
 ) -> None:
-    # Cubes of more than one piece of the copy, two views, one failed row.
+    # Two views, one failed row, several shards.
     store = make_store(
         tmp_path / f"s{suffix}",
         cube_shape=(40, 2, 21, 20),
@@ -39,8 +55,9 @@ def test_episodes_hold_the_stored_cubes(
         failed=["jump/001"],
         compress=compress,
     )
-    bank = FeatureBank(store, "val", views=(0, 1))
+    bank = FeatureBank(store, "val", views=(0, 1), bank=kind)
     assert len(bank) == 8
+    assert bank.residence.kind == kind
     rows = some_rows(len(bank))
     views = np.random.default_rng(1).integers(0, 2, (3, 6))
     torch.set_num_threads(threads)
@@ -57,6 +74,88 @@ def test_episodes_hold_the_stored_cubes(
             expected = store.read([bank.rows[rows.query[b, q]]], int(views[b, 4 + q]))[0]
             np.testing.assert_array_equal(episode.query[b, q].numpy(), expected.astype(np.float32))
     np.testing.assert_array_equal(episode.labels.numpy(), rows.labels)
+
+
+@pytest.mark.parametrize(("suffix", "compress", "kind"), KINDS)
+@pytest.mark.parametrize("shot", [1, 3])
+def test_related_episodes_are_those_of_the_cubes(
+    tmp_path: Path, make_store: Make, suffix: str, compress: str, kind: str, shot: int
+) -> None:
+    shape = (40, 1, 2, 2)
+    store = make_store(tmp_path / f"s{suffix}", cube_shape=shape, views=("plain", "flip"), compress=compress)
+    bank = FeatureBank(store, "val", views=(0, 1), bank=kind)
+    assert (bank.self_maps is not None) == (kind == "ram")
+    chunks = []
+    for seed in range(4):
+        views = np.random.default_rng(seed).integers(0, 2, (3, 2 * shot + 2))
+        chunks.append(Chunk(bank, some_rows(len(bank), shot=shot, seed=seed), views=views))
+    for chunk, following in zip(chunks, [*chunks[1:], None], strict=True):
+        chunk.following = following
+        related, episode = chunk.related, FeatureBank(store, "val", views=(0, 1)).episode(chunk.rows, views=chunk.views)
+        classes = episode.support.double().mean(2).flatten(3)  # [b, way, c, L]
+        queries = episode.query.double().flatten(3)  # [b, q, c, L]
+        expected = {
+            "cross": torch.einsum("bwci,bqcj->bqwij", classes, queries),
+            "class_self": torch.einsum("bwci,bwcj->bwij", classes, classes),
+            "query_self": torch.einsum("bqci,bqcj->bqij", queries, queries),
+            "class_squares": classes.square().sum(2),
+            "query_squares": queries.square().sum(2),
+        }
+        for name, maps in expected.items():
+            torch.testing.assert_close(getattr(related.maps, name).double(), maps, rtol=1e-5, atol=1e-3)
+        torch.testing.assert_close(related.classes.double(), classes, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(related.queries.double(), queries, rtol=1e-6, atol=1e-6)
+        assert torch.equal(related.labels, episode.labels)
+
+
+def test_bf16_banks_round_cubes_and_products_alone(toy_store: Any) -> None:
+    exact, rounded = (FeatureBank(toy_store, "test", dtype=dtype) for dtype in (torch.float16, torch.bfloat16))
+    rows = some_rows(len(exact), shot=3)
+    maps = [Chunk(bank, rows).related.maps.cross for bank in (exact, rounded)]
+    assert maps[1].dtype == torch.float32
+    error = (maps[0] - maps[1]).abs().max() / maps[0].abs().max()
+    assert 0 < float(error) < 0.02
+    episode = exact.episode(rows).support.bfloat16().float()
+    assert torch.equal(rounded.episode(rows).support, episode)
+
+
+def test_the_bank_follows_from_the_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mastaf.fewshot.residence.free_memory", lambda: 10 * 10**9)
+    cpu = torch.device("cpu")
+    for nbytes, compressed, kind in (
+        (5 * 10**9, False, "ram"),
+        (5 * 10**9, True, "ram"),
+        (9 * 10**9, False, "mmap"),
+        (9 * 10**9, True, "stream"),
+    ):
+        found = choose_residence(None, nbytes=nbytes, device=cpu, compressed=compressed, format=".zarr")
+        assert found.kind == kind
+        assert f"{nbytes / 1e9:.2f} GB" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("asked", "facts", "words"),
+    [
+        ("disk", {}, r"bank \(disk\) must be one of gpu, ram, mmap, stream"),
+        ("gpu", {}, r"bank \(gpu\) must go with an accelerator, not --device cpu"),
+        ("mmap", {"compressed": True}, "not compressed; give --bank ram or stream"),
+        ("stream", {"format": ".h5"}, r"\.zarr store, not \.h5"),
+    ],
+)
+def test_banks_that_cannot_be_are_refused(asked: str, facts: dict[str, Any], words: str) -> None:
+    given = {"nbytes": 1, "device": torch.device("cpu"), "compressed": False, "format": ".zarr", **facts}
+    with pytest.raises(FewShotError, match=words):
+        choose_residence(asked, **given)
+
+
+def test_a_stream_refuses_shards_that_the_store_refuses(tmp_path: Path, make_store: Make) -> None:
+    store = make_store(tmp_path / "s.zarr")
+    shard = store.shard_path(0)
+    shard.rename(tmp_path / "elsewhere")
+    shard.symlink_to(tmp_path / "elsewhere")
+    bank = FeatureBank(store, "train", bank="stream")
+    with pytest.raises(CorruptStoreError):
+        bank.cubes(np.array([0]))
 
 
 def test_evaluation_uses_the_plain_view(tmp_path: Path, make_store: Make) -> None:
@@ -93,8 +192,9 @@ def test_missing_rows_are_an_error_unless_allowed(tmp_path: Path, make_store: Ma
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", ["ram", "mmap"])
 def test_a_cube_that_is_not_finite_is_named(
-    tmp_path: Path, make_store: Make, monkeypatch: pytest.MonkeyPatch, value: float
+    tmp_path: Path, make_store: Make, monkeypatch: pytest.MonkeyPatch, value: float, kind: str
 ) -> None:
     store = make_store(tmp_path / "s.zarr")
     real = type(store).mapped
@@ -106,8 +206,8 @@ def test_a_cube_that_is_not_finite_is_named(
         return cubes
 
     monkeypatch.setattr(type(store), "mapped", damaged)
-    bank = FeatureBank(store, "train")
-    out = torch.empty(1, 6, 1, 2, 2)
+    bank = FeatureBank(store, "train", bank=kind)
+    out = torch.empty(1, 4, 6)
     for position in (0, 1, 3):
         bank.gather(np.array([position]), np.array([0]), out)
     with pytest.raises(FewShotError, match="'bow/002' holds NaN or Inf"):

@@ -9,28 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mastaf.cache.console import run as run_command
-from mastaf.fewshot.cli import cli
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Make = Callable[..., Any]
 Call = Callable[..., tuple[int, str, str]]
 SMALL = ["--way", 3, "--train-episodes", 16, "--batch", 8, "--val-episodes", 10]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
-    """Run the command in an empty folder; gives exit status, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as leaving:
-            run_command(cli, [str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(leaving.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 def refused(result: tuple[int, str, str], *words: str, status: int = 2) -> None:
@@ -111,12 +94,25 @@ def test_an_episode_list_goes_round(call: Call, toy_store: Any, tmp_path: Path) 
 
 
 def test_lambda_and_switches_reach_the_method(call: Call, toy_store: Any, tmp_path: Path) -> None:
-    switches = ("--lambda", 0.5, "--no-residual", "--no-meta-learner", "--preset", "paper", "--adapter")
+    switches = (
+        "--lambda",
+        0.5,
+        "--tau",
+        0.1,
+        "--bottleneck",
+        3,
+        "--no-residual",
+        "--no-meta-learner",
+        "--preset",
+        "paper",
+        "--adapter",
+    )
     status, _, _ = call("train", "--features", toy_store.path, *SMALL, *switches, "--out", "run")
     assert status == 0
     keywords = json.loads((tmp_path / "run" / "config.json").read_text())["keywords"]
     assert (keywords["global_weight"], keywords["residual"], keywords["meta_learner"]) == (0.5, False, False)
     assert (keywords["preset"], keywords["adapter"]) == ("paper", True)
+    assert (keywords["tau"], keywords["bottleneck"]) == (0.1, 3)
 
 
 class TestBadInput:
@@ -231,6 +227,10 @@ class TestBadInput:
             (["train", "--seed", -1], ["--seed"]),
             (["train", "--lr", 0], ["--lr"]),
             (["train", "--lr", "inf"], ["lr (inf)"]),
+            (["train", "--schedule", "cosine", "--step-every", 9], ["step_every", "schedule 'step', not 'cosine'"]),
+            (["ablate", "--schedule", "linear"], ["--schedule", "cosine"]),
+            (["train", "--label-smoothing", 1], ["--label-smoothing"]),
+            (["train", "--tau", 0], ["--tau"]),
             (["train", "--lambda", "inf"], ["global_weight (inf)"]),
             (["ablate", "--rows", "parts", "--lambda", 1], ["--lambda", "leave it out"]),
             (["ablate", "--way", 3, "--split", "val", "--val-episodes", 9], ["nothing is selected", "--val-episodes"]),

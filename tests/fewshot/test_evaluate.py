@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mastaf.cache.errors import SpecMismatchError
 from mastaf.fewshot.bank import FeatureBank
+from mastaf.fewshot.calibration import expected_calibration_error
 from mastaf.fewshot.checkpoint import load_run
 from mastaf.fewshot.episode_list import digest_of, read_episode_list
 from mastaf.fewshot.errors import FewShotError
@@ -140,11 +142,58 @@ def test_contradictions_are_refused(noisy: Any, run: Path, tmp_path: Path) -> No
 def test_weights_that_give_no_numbers_are_refused(noisy: Any, run: Path, monkeypatch: Any, tmp_path: Path) -> None:
     from mastaf.fewshot.methods.mastaf import MASTAF
 
-    real = MASTAF.forward
-    monkeypatch.setattr(MASTAF, "forward", lambda self, episode: real(self, episode) * float("nan"))
+    real = MASTAF.fuse
+    monkeypatch.setattr(MASTAF, "fuse", lambda self, *cosines: real(self, *cosines) * float("nan"))
     with pytest.raises(FewShotError, match="scores of episode 0 are not finite"):
         evaluate(noisy, run, episodes=5, out=tmp_path)
     assert not (tmp_path / "results").exists()
+
+
+def test_the_record_knows_calibration_and_where_the_run_is_from(noisy: Any, run: Path, tmp_path: Path) -> None:
+    found = evaluate_fully(noisy, run, episodes=50, out=tmp_path)
+    answers = found.predictions
+    assert found.record["ece"] == expected_calibration_error(answers.logits, answers.label)
+    assert found.record["trained_on"] == {"dataset": "toy", "split_scheme": "toy", "store": noisy.digest}
+    assert evaluate(noisy, way=3, episodes=50, out=tmp_path, **NEIGHBOR)["trained_on"] is None
+
+
+class TestAnotherStore:
+    """Training on one store and testing on another: across domains, but never on classes that training saw."""
+
+    def test_of_the_same_recipe_is_scored_and_told_apart(
+        self, noisy: Any, run: Path, make_store: Make, tmp_path: Path
+    ) -> None:
+        other = make_store(tmp_path / "o.zarr", dataset="other", split_classes={"test": ("row", "sit", "tip")}, seed=1)
+        record = evaluate(other, run, episodes=30, out=tmp_path)
+        assert record["store"] == other.digest
+        assert record["trained_on"]["store"] == noisy.digest
+        assert (record["seed"], record["selected_on"], record["seen_classes"]) == (0, "val", [])
+
+    def test_classes_seen_in_training_are_refused_unless_allowed(
+        self, run: Path, make_store: Make, tmp_path: Path
+    ) -> None:
+        other = make_store(tmp_path / "o.zarr", split_classes={"test": ("Clap", "D i-g", "row", "sit")})
+        with pytest.raises(FewShotError, match=r"trained on 2 of the 4 test classes .*'Clap', 'D i-g'.*--allow-seen"):
+            evaluate(other, run, episodes=30, out=tmp_path)
+        assert not (tmp_path / "results").exists()
+        record = evaluate(other, run, episodes=30, out=tmp_path, allow_seen_classes=True)
+        assert record["seen_classes"] == ["Clap", "D i-g"]
+
+    def test_of_another_recipe_is_refused(self, run: Path, make_store: Make, tmp_path: Path) -> None:
+        other = make_store(tmp_path / "o.zarr", frames=8, split_classes={"test": ("row", "sit", "tip")})
+        with pytest.raises(SpecMismatchError, match="frames: 16 in the first, 8 in the second"):
+            evaluate(other, run, episodes=30, out=tmp_path)
+
+    def test_the_train_classes_may_be_scored_as_train_classes(self, noisy: Any, run: Path, tmp_path: Path) -> None:
+        assert evaluate(noisy, run, split="train", episodes=30, out=tmp_path)["seen_classes"] == []
+
+
+@pytest.mark.parametrize(("way", "shot"), [(2, 1), (2, 20), (24, 1), (24, 20)])
+def test_from_two_to_24_ways_and_one_to_20_shots(make_store: Make, tmp_path: Path, way: int, shot: int) -> None:
+    names = tuple(f"c{n:02d}" for n in range(24))
+    store = make_store(tmp_path / "s.zarr", split_classes={"test": names}, videos=22, cube_shape=(16, 1, 1, 1))
+    record = evaluate(store, way=way, shot=shot, episodes=20, query_mode="per_class", out=tmp_path, **NEIGHBOR)
+    assert (record["way"], record["shot"], record["accuracy"]) == (way, shot, 1)
 
 
 def test_left_out_videos_are_in_the_record(make_store: Make, tmp_path: Path) -> None:
@@ -156,7 +205,7 @@ def test_left_out_videos_are_in_the_record(make_store: Make, tmp_path: Path) -> 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_trains_and_scores_as_a_cpu_does(noisy: Any, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"way": 3, "train_episodes": 32, "batch": 8, "select": False}
+    settings: dict[str, Any] = {"way": 3, "train_episodes": 32, "batch": 8, "select_on": "none"}
     found = {}
     for device in ("cpu", "cuda"):
         train(noisy, out=tmp_path / device, device=device, **settings)

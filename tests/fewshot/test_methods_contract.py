@@ -13,6 +13,7 @@ from mastaf.fewshot.errors import FewShotError
 from mastaf.fewshot.methods import METHODS
 from mastaf.fewshot.methods.base import Method
 from mastaf.fewshot.methods.registry import load_method
+from mastaf.fewshot.optimisation import OPTIMISERS, SCHEDULES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -66,7 +67,22 @@ def test_it_says_what_it_is(name):
     assert kind.__doc__ is not None
     assert "Differs from the paper in:" in kind.__doc__
     assert kind.needs.query_mode in ("single", "per_class")
-    assert kind.defaults.optimiser in ("sgd", "adam")
+    assert kind.defaults.optimiser in OPTIMISERS
+    assert kind.defaults.schedule in SCHEDULES
+
+
+@each_method
+@with_and_without_adapter
+def test_smoothed_labels_change_the_loss(name, adapter):
+    method = make(name, adapter=adapter).train()
+    episode = draw(method)
+    before = copy.deepcopy(method.state_dict())
+    losses = []
+    for smoothing in (0.0, 0.0, 0.3):
+        method.load_state_dict(before)
+        torch.manual_seed(0)
+        losses.append(method.loss(episode, smoothing=smoothing).item())
+    assert losses[0] == losses[1] != losses[2]
 
 
 @each_method

@@ -10,8 +10,9 @@ from mastaf.fewshot.errors import FewShotError
 from mastaf.fewshot.records import Predictions, read_predictions, read_record, write_result
 
 FIELDS = """
-schema method variant preset adapter way shot query_mode queries episodes split accuracy ci95 ci95_clustered seed
-list_seed recipe store episode_list coverage pretraining selected_on versions seconds predictions
+schema method variant preset adapter way shot query_mode queries episodes_from source_shared episodes split accuracy
+ci95 ci95_clustered ece seed list_seed precision train_precision recipe store episode_list coverage
+pretraining selected_on trained_on seen_classes versions seconds predictions
 """
 
 
@@ -35,19 +36,26 @@ def facts(**changed: Any) -> dict[str, Any]:
         "shot": 1,
         "query_mode": "per_class",
         "queries": 2,
+        "episodes_from": "random",
+        "source_shared": None,
         "episodes": 3,
         "split": "test",
         "accuracy": 0.5,
         "ci95": 0.1,
         "ci95_clustered": [0.2, 0.8],
+        "ece": 0.05,
         "seed": 0,
         "list_seed": 0,
+        "precision": "fp32",
+        "train_precision": "fp32",
         "recipe": "r",
         "store": "s",
         "episode_list": "e",
         "coverage": {"videos": 4},
         "pretraining": {"data": None, "overlap": None},
         "selected_on": "val",
+        "trained_on": {"store": "s"},
+        "seen_classes": [],
         "versions": {"torch": "2"},
         "seconds": 1.5,
     } | changed
@@ -78,7 +86,9 @@ def test_the_same_predictions_are_the_same_bytes() -> None:
         {"accuracy": "high"},
         {"way": True},
         {"adapter": 1},
-        {"schema": 2},
+        {"schema": 1},
+        {"selected_on": "train"},
+        {"seen_classes": None},
         {"predictions": {"path": "../../etc/passwd", "sha256": "0" * 64}},
         {"predictions": {"path": "r.npz", "sha256": "short"}},
         {"variant": 3},

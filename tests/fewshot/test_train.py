@@ -35,7 +35,8 @@ def test_a_run_writes_what_it_did(tmp_path: Path, toy_store: Any, capsys: pytest
     assert summary.coverage["train"] == {"videos": 48, "failed": 0, "missing": 0}
     lines = metrics(tmp_path / "run")
     assert [line["episodes"] for line in lines] == [24, 48, 72, 96]
-    assert set(lines[0]) == {"episodes", "loss", "train_accuracy", "val_accuracy", "val_ci95", "episodes_per_s"}
+    fields = {"episodes", "loss", "lr", "train_accuracy", "val_accuracy", "val_ci95", "episodes_per_s"}
+    assert set(lines[0]) == fields
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["recipe"] == toy_store.spec.recipe
     assert config["store"] == toy_store.digest
@@ -75,7 +76,7 @@ def test_the_best_on_val_is_kept_and_the_last_too(
     summary = train(toy_store, out=tmp_path / "run", **SMALL)
     assert (summary.weights_episodes, summary.val_accuracy) == (48, 0.6)
     monkeypatch.undo()
-    train(toy_store, out=tmp_path / "short", select=False, **{**SMALL, "train_episodes": 48})
+    train(toy_store, out=tmp_path / "short", select_on="none", **{**SMALL, "train_episodes": 48})
     best = load_run(tmp_path / "run", toy_store).method.state_dict()
     of_48 = load_run(tmp_path / "short", toy_store).method.state_dict()
     last = load_run(tmp_path / "run" / "last.safetensors", toy_store).method.state_dict()
@@ -175,6 +176,54 @@ def test_the_same_settings_again_change_nothing(tmp_path: Path, toy_store: Any) 
     assert {p: p.read_bytes() for p in files} == files
 
 
+def test_what_an_interrupted_write_left_is_not_read(
+    tmp_path: Path, toy_store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write ends by a rename: a half-written file has a passing name, and goes when the run continues."""
+    from mastaf.fewshot import trainer
+
+    train(toy_store, out=tmp_path / "whole", **SMALL)
+    folder, files = tmp_path / "cut", ("state", "best", "last")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(trainer, "score_episodes", _raise_at_call(3, trainer.score_episodes))
+        train(toy_store, out=folder, **SMALL)
+    halves = [folder / f".{name}.safetensors.x{name}.safetensors" for name in files]
+    for half in halves:
+        half.write_bytes((tmp_path / "whole" / "last.safetensors").read_bytes()[:100])
+    train(toy_store, out=folder, **SMALL)
+    assert not any(half.exists() for half in halves)
+    for name in ("best", "last"):
+        file = f"{name}.safetensors"
+        assert (folder / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def _raise_at_call(number: int, real: Callable[..., Any]) -> Callable[..., Any]:
+    left = [number]
+
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        return real(*arguments, **keywords)
+
+    return call
+
+
+@pytest.mark.parametrize("part", [0.0, 0.5, 0.99])
+def test_a_damaged_state_is_named_with_the_remedy(tmp_path: Path, toy_store: Any, part: float) -> None:
+    train(toy_store, out=tmp_path / "whole", **SMALL)
+    folder = tmp_path / "run"
+    train(toy_store, out=folder, **SMALL)
+    (folder / "summary.json").unlink()
+    data = (folder / "state.safetensors").read_bytes()
+    (folder / "state.safetensors").write_bytes(data[: int(part * len(data))])
+    with pytest.raises(FewShotError, match=r"state\.safetensors.*damaged.*remove it to train from the start"):
+        train(toy_store, out=folder, **SMALL)
+    (folder / "state.safetensors").unlink()
+    train(toy_store, out=folder, **SMALL)
+    assert (folder / "last.safetensors").read_bytes() == (tmp_path / "whole" / "last.safetensors").read_bytes()
+
+
 @pytest.mark.parametrize("change", [{"seed": 1}, {"shot": 2}, {"lr": 0.5}, {"method_keywords": {"global_weight": 1.0}}])
 def test_a_run_of_other_settings_is_not_overwritten(tmp_path: Path, toy_store: Any, change: dict[str, Any]) -> None:
     train(toy_store, out=tmp_path / "run", **SMALL)
@@ -190,9 +239,9 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path, toy_store: Any) 
 
 
 def test_chunks_of_a_batch_add_up_to_the_batch(tmp_path: Path, toy_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    train(toy_store, out=tmp_path / "whole", select=False, **SMALL)
+    train(toy_store, out=tmp_path / "whole", select_on="none", **SMALL)
     monkeypatch.setattr("mastaf.fewshot.scoring._CHUNK_EPISODES", 3)
-    train(toy_store, out=tmp_path / "chunks", select=False, **SMALL)
+    train(toy_store, out=tmp_path / "chunks", select_on="none", **SMALL)
     whole = load_run(tmp_path / "whole", toy_store).method.state_dict()
     chunks = load_run(tmp_path / "chunks", toy_store).method.state_dict()
     for name, tensor in whole.items():
@@ -206,7 +255,7 @@ def test_one_update_is_a_step_down_the_mean_loss(tmp_path: Path, toy_store: Any)
     from mastaf.fewshot.sampler import EpisodeSampler
 
     keywords = {"meta_norm": "none", "variant": "cross"}
-    settings = {**SMALL, "train_episodes": 5, "batch": 5, "lr": 0.1, "seed": 7, "select": False}
+    settings = {**SMALL, "train_episodes": 5, "batch": 5, "lr": 0.1, "seed": 7, "select_on": "none"}
     train(toy_store, out=tmp_path / "run", method_keywords=keywords, **settings)
     torch.manual_seed(7)
     method = load_method("mastaf").build(cube_shape=toy_store.spec.cube_shape, n_train_classes=6, **keywords)
@@ -251,13 +300,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 ) -> None:
     from mastaf.fewshot.methods.mastaf import MASTAF
 
-    real, calls = MASTAF.loss, [0]
+    real, calls = MASTAF.loss_maps, [0]
 
-    def blow_up(self: MASTAF, episode: Any) -> torch.Tensor:
+    def blow_up(self: MASTAF, related: Any, *, smoothing: float) -> torch.Tensor:
         calls[0] += 1
-        return real(self, episode) * (float("nan") if calls[0] == 5 else 1.0)
+        return real(self, related, smoothing=smoothing) * (float("nan") if calls[0] == 5 else 1.0)
 
-    monkeypatch.setattr(MASTAF, "loss", blow_up)
+    monkeypatch.setattr(MASTAF, "loss_maps", blow_up)
     with pytest.raises(FewShotError, match=r"loss is nan at update 5 \(episodes 33 to 40\).*best\.safetensors.*--lr"):
         train(toy_store, out=tmp_path / "run", **SMALL)
     assert load_run(tmp_path / "run" / "best.safetensors", toy_store).selected_on == "val"

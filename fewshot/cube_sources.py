@@ -1,0 +1,113 @@
+"""Where a bank's cubes come from: memory, or maps of the store's files.
+
+A source gives cubes positions first, [L, c], because the product of a relation map runs along a row then; in the
+store they lie [c, t, h, w]. Copies are few and large: torch's threads wait for each other at the end of each, and with
+other work on the cores that costs a time slice of the scheduler.
+"""
+
+import resource
+import warnings
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..cache.store import Store
+from .buffers import Buffers
+
+
+class CubeSource(Protocol):
+    """Cubes by video position and stored view."""
+
+    def fill(self, positions: np.ndarray, views: np.ndarray, out: Tensor) -> None:
+        """Write view views[i] of video positions[i] into out[i], for out [m, L, c] of the bank's type."""
+        ...
+
+    def prefetch(self, positions: np.ndarray, views: np.ndarray) -> None:
+        """Say that `fill` will be called with exactly these positions and views."""
+        ...
+
+
+class HeldCubes:
+    """All cubes in the memory of a device, 16 bits a number: [n * views, L, c]."""
+
+    def __init__(
+        self, store: Store, rows: np.ndarray, views: Sequence[int], *, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        c, t, h, w = store.spec.cube_shape
+        self._slot = np.zeros(len(store.spec.views), dtype=np.int64)
+        self._slot[list(views)] = np.arange(len(views))
+        self._views = len(views)
+        held = torch.empty(len(rows), len(views), t * h * w, c, dtype=dtype, device=device)  # [n, views, L, c]
+        for part, cubes in _runs(store, rows):
+            for slot, view in enumerate(views):
+                flat = cubes[:, view].flatten(2)  # [r, c, L]
+                held[part, slot].copy_(flat.to(device).transpose(1, 2))  # [r, L, c]
+        self._held = held.flatten(0, 1)  # [n * views, L, c]
+
+    def fill(self, positions: np.ndarray, views: np.ndarray, out: Tensor) -> None:
+        """See CubeSource."""
+        wanted = torch.from_numpy(positions * self._views + self._slot[views]).to(self._held.device)  # [m]
+        torch.index_select(self._held, 0, wanted, out=out)
+
+    def prefetch(self, positions: np.ndarray, views: np.ndarray) -> None:
+        """Nothing to do: they are here."""
+
+
+class MappedCubes:
+    """Cubes in the store's own shard files, memory-mapped: the page cache holds what is used."""
+
+    def __init__(self, store: Store, rows: np.ndarray) -> None:
+        self._store, self._rows, self._buffers = store, rows, Buffers()
+        self._maps: dict[int, np.ndarray] = {}  # shard -> float16 [r, views, c, t, h, w]
+
+    def fill(self, positions: np.ndarray, views: np.ndarray, out: Tensor) -> None:
+        """See CubeSource."""
+        m, size, c = out.shape
+        flat = self._buffers.take("flat", (m, c, size), torch.float16)
+        target = flat.numpy()  # [m, c, L]
+        shards, slots = np.divmod(self._rows[positions], self._store.header.shard_rows)
+        places = zip(shards.tolist(), slots.tolist(), views.tolist(), strict=True)
+        for i, (shard, slot, view) in enumerate(places):
+            target[i] = self._map(shard)[slot, view].reshape(c, size)  # [c, L]
+        out.copy_(flat.transpose(1, 2))  # [m, L, c]
+
+    def prefetch(self, positions: np.ndarray, views: np.ndarray) -> None:
+        """Nothing to do: the system reads ahead."""
+
+    def _map(self, shard: int) -> np.ndarray:
+        if shard not in self._maps:
+            if len(self._maps) >= _most_maps():
+                del self._maps[next(iter(self._maps))]
+            found = self._store.mapped(shard)
+            # A compressed store has no maps; `choose_residence` refuses it before.
+            self._maps[shard] = self._store.read_shard(shard) if found is None else found
+        return self._maps[shard]
+
+
+def _runs(store: Store, rows: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
+    """For rows int64 [n], rising: (slice of 0 .. n-1, its cubes [r, views, c, t, h, w]), a part of one shard each."""
+    shards = rows // store.header.shard_rows
+    ends = np.flatnonzero((np.diff(rows) != 1) | (np.diff(shards) != 0)) + 1
+    bounds = [0, *ends.tolist(), len(rows)] if len(rows) else []
+    for start, stop in pairwise(bounds):
+        shard = int(shards[start])
+        first = int(rows[start]) - shard * store.header.shard_rows
+        mapped = store.mapped(shard)
+        whole = store.read_shard(shard) if mapped is None else mapped
+        with warnings.catch_warnings():
+            # torch has no read-only tensors and warns of a read-only map; nothing here writes to it.
+            warnings.filterwarnings("ignore", message=".*not writable.*")
+            cubes = torch.from_numpy(whole[first : first + stop - start])
+        yield slice(start, stop), cubes
+        del cubes, whole, mapped
+        store.release(shard)  # its pages would count as ours, and the split is held already
+
+
+def _most_maps() -> int:
+    # Each map holds a descriptor before Python 3.13; the store keeps up to half of them for itself.
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 1 << 20 if soft == resource.RLIM_INFINITY else max(8, soft // 4)
