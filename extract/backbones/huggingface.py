@@ -12,11 +12,11 @@ from ...cache.text import shown
 from ..errors import ExtractError
 from .about import About
 from .base import Backbone
-from .hub_build import usual_frames, usual_size
-from .hub_files import ModelFolder, find_model, where_to_put
-from .hub_model import read_config
-from .hub_pixels import read_pixel_rule
-from .hub_wrap import wrap
+from .hub.build import usual_frames, usual_size
+from .hub.files import ModelFolder, find_model, where_to_put
+from .hub.model import read_config
+from .hub.pixels import read_pixel_rule
+from .hub.wrap import wrap
 from .weights import WeightsFile, find_weights
 
 IMAGE_FRAMES = 8  # of a clip, for encoders of images

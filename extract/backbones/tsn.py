@@ -15,8 +15,8 @@ from torch import Tensor
 from ..pixels import pixel_rule
 from .about import About
 from .base import Backbone
-from .hub_files import ModelFolder
-from .hub_wrap import own_names, wrap
+from .hub.files import ModelFolder
+from .hub.wrap import own_names, wrap
 from .huggingface import find_folder, known_facts
 from .weights import WeightsFile
 

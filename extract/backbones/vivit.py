@@ -1,7 +1,7 @@
 """ViViT-B/16x2 of A. Arnab et al., "ViViT: A Video Vision Transformer", ICCV 2021, from the Hugging Face hub.
 
 Clips of 8 frames, as in the paper, or 32, as its weights were trained; positions are interpolated in time (see
-`hub_positions`). Class token dropped: cubes 768 x (frames / 2) x 14 x 14. Stages: `embed`, `block1` to `block12`,
+`hub.positions`). Class token dropped: cubes 768 x (frames / 2) x 14 x 14. Stages: `embed`, `block1` to `block12`,
 `last`. The paper began with weights pretrained on JFT, which are not public; those of the hub saw Kinetics-400.
 """
 
@@ -11,10 +11,10 @@ from ..errors import ExtractError
 from ..pixels import pixel_rule
 from .about import About
 from .base import Backbone
-from .hub_build import usual_size
-from .hub_model import read_config
-from .hub_pixels import read_pixel_rule
-from .hub_wrap import wrap
+from .hub.build import usual_size
+from .hub.model import read_config
+from .hub.pixels import read_pixel_rule
+from .hub.wrap import wrap
 from .huggingface import find_folder, known_facts
 
 MODEL_ID = "google/vivit-b-16x2-kinetics400"

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import transformers as hub
-from mastaf.extract.backbones.hub_files import find_model
+from mastaf.extract.backbones.hub.files import find_model
 from mastaf.extract.backbones.registry import load_backbone
 from mastaf.extract.errors import ExtractError
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from mastaf.extract.backbones.hub_layout import TokenLayout, find_layout
-from mastaf.extract.backbones.hub_positions import resize_table
+from mastaf.extract.backbones.hub.layout import TokenLayout, find_layout
+from mastaf.extract.backbones.hub.positions import resize_table
 from mastaf.extract.errors import ExtractError
 
 GRIDS = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))

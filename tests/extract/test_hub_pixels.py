@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from mastaf.extract.backbones.hub_pixels import read_pixel_rule
+from mastaf.extract.backbones.hub.pixels import read_pixel_rule
 from mastaf.extract.errors import ExtractError
 
 PLAIN = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "size": {"height": 64, "width": 64}}

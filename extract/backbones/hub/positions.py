@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import ExtractError
+from ...errors import ExtractError
 
 Grid = tuple[int, int, int]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ExtractError
+from ...errors import ExtractError
 
 _JSON = ("config.json", "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
 # README.md: the model's card, with its licence and training data.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import ExtractError
+from ...errors import ExtractError
 
 _ORDERS = ("thw", "hwt")
 _ROUNDING = 1e-3  # of the largest change; what is below is arithmetic, not content

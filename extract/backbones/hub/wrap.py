@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import ExtractError
-from ..naming import some
-from ..pixels import PixelRule
-from .base import Backbone
-from .fit import fit_state
-from .hub_build import build_net, usual_frames, usual_size
-from .hub_model import load_model, random_model
-from .hub_positions import check_frames, refit_config, refit_state
-from .weights import WeightsFile, advised, digest, read_weights
+from ...errors import ExtractError
+from ...naming import some
+from ...pixels import PixelRule
+from ..base import Backbone
+from ..fit import fit_state
+from ..weights import WeightsFile, advised, digest, read_weights
+from .build import build_net, usual_frames, usual_size
+from .model import load_model, random_model
+from .positions import check_frames, refit_config, refit_state
 
 # Names of a file's entries -> names of the model's.
 Translate = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]

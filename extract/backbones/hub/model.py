@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers.utils import logging as library_log
 
-from ...cache.text import shown
-from ..errors import ExtractError
+from ....cache.text import shown
+from ...errors import ExtractError
 
 PIXELS = ("pixel_values", "pixel_values_videos")
 

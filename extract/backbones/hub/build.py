@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import ExtractError
-from .base import Shape
-from .hub_graph import Owners, freeze_unused, leaves_of, owners_of, used_state
-from .hub_layout import TokenLayout, find_layout
-from .hub_model import first_line
-from .hub_net import EMBED, LAST, HubNet, without_tensors
-from .hub_positions import check_size
+from ...errors import ExtractError
+from ..base import Shape
+from .graph import Owners, freeze_unused, leaves_of, owners_of, used_state
+from .layout import TokenLayout, find_layout
+from .model import first_line
+from .net import EMBED, LAST, HubNet, without_tensors
+from .positions import check_size
 
 _FRAMES = ("num_frames", "frames_per_clip")
 _SIZES = ("image_size", "crop_size")

@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import ExtractError
-from .base import Shape, StagedNet
-from .hub_graph import Owners
-from .hub_layout import TokenLayout
+from ...errors import ExtractError
+from ..base import Shape, StagedNet
+from .graph import Owners
+from .layout import TokenLayout
 
 EMBED, LAST = "embed", "last"
 
