@@ -1,6 +1,5 @@
 """`mastaf-fewshot`: train, evaluate and ablate few-shot heads on a store of cubes."""
 
-import os
 import resource
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..cache import console
+from ..cache.threads import sleep_while_waiting
 from . import cli_options as options
 
 if TYPE_CHECKING:
@@ -200,9 +200,7 @@ def episodes(features: Path, json_file: Path | None, **given: Any) -> None:
 
 def main() -> None:
     """Entry point of `mastaf-fewshot`."""
-    # Threads that wait by spinning take the core that the others need: with other work on the machine everything is
-    # several times slower. It must be said before torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    sleep_while_waiting()
     with suppress(ValueError, OSError):
         # Memory maps of a store's shards hold descriptors, and the usual soft limit is low.
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
