@@ -243,14 +243,15 @@ def test_weights_of_another_model_than_the_configuration_are_refused(tmp_path, s
         load_backbone("hf:owner/m", weights=str(folder))
 
 
-def test_weights_with_nan_are_refused(tmp_path, save_encoder):
+@pytest.mark.parametrize("entry", ["layernorm.weight", "embeddings.patch_embeddings.projection.weight"])
+def test_weights_with_nan_are_refused(tmp_path, save_encoder, entry):
     from safetensors.torch import load_file, save_file
 
     folder = save_encoder(tmp_path / "m", hub.ViTConfig(**IMAGE))
     state = load_file(folder / "model.safetensors")
-    state["layernorm.weight"][3] = torch.nan
+    state[entry][3] = torch.nan
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ExtractError, match=r"must be finite, but hold NaN or Inf: .*layernorm.weight"):
+    with pytest.raises(ExtractError, match=f"must be finite, but hold NaN or Inf: .*{entry}"):
         load_backbone("hf:owner/m", weights=str(folder))
 
 

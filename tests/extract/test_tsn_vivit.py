@@ -167,6 +167,7 @@ def test_vivit_of_8_frames_keeps_a_position_of_its_own_for_each_token(vivit_fold
     short = load_backbone("vivit", weights=str(vivit_folder))
     assert (long.frames, long.cube_shape) == (32, (24, 16, 2, 2))
     assert (short.frames, short.cube_shape) == (8, (24, 4, 2, 2))
+    assert short.weights_sha256 == long.weights_sha256, "the same file, whatever became of its positions"
     table = long.module.model.embeddings.position_embeddings  # [1, 1 + 16 * 4, c]
     found = short.module.model.embeddings.position_embeddings  # [1, 1 + 4 * 4, c]
     assert torch.equal(found[:, :1], table[:, :1])

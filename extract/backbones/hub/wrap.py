@@ -52,13 +52,18 @@ def wrap(
         known: Mapping[str, Any] = {"pretraining": [], "licence": "none"}
     elif weights.is_dir():
         model, missing = load_model(weights, config, name)
-        model = model if fitted is config else _refitted(model, config, fitted, name)
         known = facts(None)
     else:
         with advised(advice):
             file = read_weights(weights)
             model, missing = _from_file(file, fitted, name, translate), set()
         known = facts(file)
+    loaded = model.state_dict()
+    broken = [key for key, tensor in loaded.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+    if broken:
+        raise ExtractError(f"weights ({source}) must be finite, but hold NaN or Inf: {some(broken, 3)}{_then(advice)}")
+    if weights is not None and weights.is_dir() and fitted is not config:
+        model = _refitted(model, config, fitted, name)
     net, state = build_net(model, fitted, frames=frames, size=pixels.size, usual=usual, name=name)
     lacking = sorted(missing & set(state))
     if lacking:
@@ -66,9 +71,6 @@ def wrap(
             f"weights ({source}) do not fit {name}: they lack {len(lacking)} entries, or hold them in other shapes "
             f"({some(lacking, 3)}); the folder's config.json and weights are of different models{_then(advice)}"
         )
-    broken = [key for key, tensor in state.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
-    if broken:
-        raise ExtractError(f"weights ({source}) must be finite, but hold NaN or Inf: {some(broken, 3)}")
     last = net.last_stage
     backbone = Backbone(
         name=name,
@@ -76,7 +78,8 @@ def wrap(
         pixels=pixels,
         layer=last,
         cube_shape=net.cube_shape(last, frames, pixels.size),
-        weights_sha256=digest(state),
+        # As loaded: the same weights at another number of frames have other positions, and the same name.
+        weights_sha256=digest({key: loaded[key] for key in state}),
         weights_source=source,
         facts=dict(known),
         module=net.eval(),
