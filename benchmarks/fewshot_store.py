@@ -56,7 +56,7 @@ def make_store(path: Path, splits: dict[str, tuple[int, int]], *, cube: tuple[in
     directions = {name: rng.standard_normal(cube[0], dtype=np.float32) for name in sorted(set(names))}
     for shard in range(store.n_shards):
         wanted = store.shard_range(shard)
-        noise = rng.standard_normal((len(wanted), *cube), dtype=np.float32)
+        noise = rng.random((len(wanted), *cube), dtype=np.float32) * 3 - 1.5
         own = np.stack([directions[names[row]] for row in wanted])[:, :, None, None, None]
         cubes = np.maximum(noise + 0.1 * own, 0).astype(np.float16)[:, None]  # [r, 1, c, t, h, w]
         store.write_shard(shard, cubes, states=[DONE] * len(wanted), reasons={}, notes={}, device="cpu")

@@ -21,7 +21,6 @@ from .residence import Residence, choose_residence
 
 _SELF_MAPS_SHARE, _SELF_MAPS_BYTES = 0.2, 64 * 2**20  # self maps are kept up to a share of the cubes, or so many bytes
 _BLOCK = 64  # videos whose self maps are computed at once
-_MEAN_BYTES = 8 * 2**20  # cubes whose means are taken at once
 
 
 class FeatureBank:
@@ -98,7 +97,11 @@ class FeatureBank:
             return StreamedCubes(self.store, self.rows)
         if kind == "mmap":
             return MappedCubes(self.store, self.rows)
-        return HeldCubes(self.store, self.rows, self.views, dtype=self.dtype, device=self._place)
+        device = self.device if kind == "gpu" else torch.device("cpu")
+        held = HeldCubes(self.store, self.rows, self.views, dtype=self.dtype, device=device)
+        if not held.finite.all():
+            self._refuse(int(held.finite.argmin()))
+        return held
 
     @cached_property
     def self_maps(self) -> Tensor | None:
@@ -133,42 +136,35 @@ class FeatureBank:
     def gather(self, positions: np.ndarray, views: np.ndarray, out: Tensor) -> Tensor:
         """Fill out [m, L, c] (any float type) with view views[i] of video positions[i]; both int64 [m].
 
-        Raises FewShotError naming the first video whose cube holds NaN or Inf.
+        Raises FewShotError naming the first video whose cube holds NaN or Inf: of the split where it is in memory,
+        else of those that were asked for.
         """
-        if out.dtype == self.dtype and out.device == self._place:
-            self._source.fill(positions, views, out)
-            self._check(positions, views, out)
+        source = self._source
+        if isinstance(source, HeldCubes) and out.device == source.cubes.device:
+            source.fill(positions, views, out)
             return out
         # To an accelerator the cubes travel with 16 bits and are widened there.
         return out.copy_(self._narrow(positions, views).to(self.device))
 
     def means(self, positions: np.ndarray, views: np.ndarray, out: Tensor) -> Tensor:
         """Fill out [m, L, c] with the mean cubes of positions and views, int64 [m, shot]; errors as `gather`."""
-        m, shot = positions.shape
-        # Streams read all at once what was announced; elsewhere a small block stays near the caches.
-        block = m if self.residence.kind == "stream" else max(1, _MEAN_BYTES // (2 * shot * out[0].numel()))
-        for start in range(0, m, block):
-            part = slice(start, start + block)
-            narrow = self._narrow(positions[part].ravel(), views[part].ravel()).to(self.device)
-            cubes = narrow.unflatten(0, (-1, shot))  # [r, shot, L, c]
-            wide = out[part] if out.dtype == torch.float32 else out[part].float()
-            wide.copy_(cubes[:, 0])
-            for k in range(1, shot):
-                wide.add_(cubes[:, k])
-            out[part] = wide.div_(shot)
-        return out
+        source = self._source
+        if isinstance(source, HeldCubes) and out.device == source.cubes.device:
+            source.fill_means(positions, views, out)
+            return out
+        cubes = self._narrow(positions.ravel(), views.ravel()).to(self.device).unflatten(0, positions.shape)
+        wide = cubes[:, 0].float()  # [m, L, c]
+        for k in range(1, positions.shape[1]):
+            wide += cubes[:, k]  # [m, L, c]
+        return out.copy_(wide.div_(positions.shape[1]))
 
     def _narrow(self, positions: np.ndarray, views: np.ndarray) -> Tensor:
-        """Cubes [m, L, c] in the type and the place that the source has them in, until the next call."""
+        """Cubes [m, L, c] as the source has them, until the next call."""
         c, *sizes = self.store.spec.cube_shape
-        out = self._staging.take("narrow", (len(positions), int(np.prod(sizes)), c), self.dtype, self._place)
+        out = self._staging.take("narrow", (len(positions), int(np.prod(sizes)), c), self.dtype)
         self._source.fill(positions, views, out)
         self._check(positions, views, out)
         return out
-
-    @property
-    def _place(self) -> torch.device:
-        return self.device if self.residence.kind == "gpu" else torch.device("cpu")
 
     @property
     def product_dtype(self) -> torch.dtype:
@@ -192,12 +188,14 @@ class FeatureBank:
         new = np.flatnonzero(~self._checked[positions, views])
         if not len(new):
             return
-        # float16 values cannot overflow a float32 sum, so the sum is finite exactly when all of them are.
-        sums = torch.stack([cubes[i].sum(dtype=torch.float32) for i in new.tolist()]).cpu().numpy()  # [new]
-        if not np.isfinite(sums).all():
-            key = self.keys[positions[new[~np.isfinite(sums)][0]]]
-            raise FewShotError(f"the cube of '{key}' holds NaN or Inf; run mastaf-cache verify {self.store.path}")
+        finite = [bool(torch.isfinite(cubes[i].sum(dtype=torch.float32))) for i in new.tolist()]
+        if not all(finite):
+            self._refuse(int(positions[new[finite.index(False)]]))
         self._checked[positions[new], views[new]] = True
+
+    def _refuse(self, position: int) -> None:
+        key = self.keys[position]
+        raise FewShotError(f"the cube of '{key}' holds NaN or Inf; run mastaf-cache verify {self.store.path}")
 
     def episode(
         self,

@@ -32,7 +32,10 @@ class CubeSource(Protocol):
 
 
 class HeldCubes:
-    """All cubes in the memory of a device, 16 bits a number: [n * views, L, c]."""
+    """All cubes in the memory of a device, 16 bits a number: cubes [n * views, L, c].
+
+    finite: bool [n], False for a video whose cubes hold NaN or Inf.
+    """
 
     def __init__(
         self, store: Store, rows: np.ndarray, views: Sequence[int], *, dtype: torch.dtype, device: torch.device
@@ -40,21 +43,48 @@ class HeldCubes:
         c, t, h, w = store.spec.cube_shape
         self._slot = np.zeros(len(store.spec.views), dtype=np.int64)
         self._slot[list(views)] = np.arange(len(views))
-        self._views = len(views)
+        self._views, self._buffers = len(views), Buffers()
+        self.finite = np.ones(len(rows), dtype=bool)
         held = torch.empty(len(rows), len(views), t * h * w, c, dtype=dtype, device=device)  # [n, views, L, c]
         for part, cubes in _runs(store, rows):
             for slot, view in enumerate(views):
                 flat = cubes[:, view].flatten(2)  # [r, c, L]
+                # float16 values cannot overflow a float32 sum, so the sum is finite exactly when all of them are.
+                self.finite[part] &= torch.isfinite(flat.sum((1, 2), dtype=torch.float32)).numpy()
                 held[part, slot].copy_(flat.to(device).transpose(1, 2))  # [r, L, c]
-        self._held = held.flatten(0, 1)  # [n * views, L, c]
+        self.cubes = held.flatten(0, 1)  # [n * views, L, c]
 
     def fill(self, positions: np.ndarray, views: np.ndarray, out: Tensor) -> None:
-        """See CubeSource."""
-        wanted = torch.from_numpy(positions * self._views + self._slot[views]).to(self._held.device)  # [m]
-        torch.index_select(self._held, 0, wanted, out=out)
+        """See CubeSource; here `out` may have any float type and device."""
+        places = self._places(positions, views)
+        if out.dtype == self.cubes.dtype or self.cubes.device.type != "cpu":
+            if out.dtype == self.cubes.dtype:
+                torch.index_select(self.cubes, 0, places, out=out)
+            else:
+                out.copy_(self.cubes[places])
+            return
+        for target, place in zip(out, places.tolist(), strict=True):
+            target.copy_(self.cubes[place])  # one cube at a time stays in the cache of a core while it is widened
+
+    def fill_means(self, positions: np.ndarray, views: np.ndarray, out: Tensor) -> None:
+        """Write the mean of the cubes of positions and views, int64 [m, shot], into out [m, L, c]."""
+        m, shot = positions.shape
+        places = self._places(positions.ravel(), views.ravel())  # [m * shot]
+        if out.dtype == self.cubes.dtype or self.cubes.device.type != "cpu":
+            torch.mul(_bags(places.view(m, shot), self.cubes), 1 / shot, out=out)
+            return
+        wide = self._buffers.take("wide", tuple(out.shape[1:]), out.dtype, out.device)  # [L, c]
+        for target, (first, *others) in zip(out, places.view(m, shot).tolist(), strict=True):
+            target.copy_(self.cubes[first])
+            for place in others:
+                target.add_(wide.copy_(self.cubes[place]))
+            target.div_(shot)
 
     def prefetch(self, positions: np.ndarray, views: np.ndarray) -> None:
         """Nothing to do: they are here."""
+
+    def _places(self, positions: np.ndarray, views: np.ndarray) -> Tensor:
+        return torch.from_numpy(positions * self._views + self._slot[views]).to(self.cubes.device)
 
 
 class MappedCubes:
@@ -86,6 +116,14 @@ class MappedCubes:
             # A compressed store has no maps; `choose_residence` refuses it before.
             self._maps[shard] = self._store.read_shard(shard) if found is None else found
         return self._maps[shard]
+
+
+def _bags(places: Tensor, cubes: Tensor) -> Tensor:
+    """Sums over each row of places [m, shot] of cubes [n, L, c], accumulated in float32: [m, L, c]."""
+    if cubes.device.type == "cpu":
+        flat = torch.nn.functional.embedding_bag(places, cubes.flatten(1), mode="sum")  # [m, L*c]
+        return flat.unflatten(1, cubes.shape[1:])
+    return cubes[places].sum(1, dtype=torch.float32)
 
 
 def _runs(store: Store, rows: np.ndarray) -> Iterator[tuple[slice, Tensor]]:

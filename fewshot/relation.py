@@ -81,8 +81,12 @@ class RelationMaps:
             return self._cross
         classes, queries = _there(self._classes), _there(self._queries)
         (b, way, _, size), q = classes.shape, queries.shape[1]
-        product = _side_by_side(classes).transpose(1, 2) @ _side_by_side(queries)  # [b, way*L, q*L]
-        return wide(product).view(b, way, size, q, size).permute(0, 3, 1, 2, 4).contiguous()  # [b, q, way, L, L]
+        first, second = _side_by_side(classes), _side_by_side(queries)  # [b, c, way*L], [b, c, q*L]
+        if classes.dtype == torch.bfloat16:  # which factor should come first is a matter of the processor's kernels
+            product = wide(first.transpose(1, 2) @ second).view(b, way, size, q, size)
+            return product.permute(0, 3, 1, 2, 4).contiguous()  # [b, q, way, L, L]
+        product = wide(second.transpose(1, 2) @ first).view(b, q, size, way, size)
+        return product.permute(0, 1, 3, 4, 2).contiguous()  # [b, q, way, L, L]
 
     @cached_property
     def class_self(self) -> Tensor:

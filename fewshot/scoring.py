@@ -13,8 +13,9 @@ from .episode import EpisodeRows
 from .errors import FewShotError
 from .methods.base import Method
 
-# float32 cubes of a chunk: small enough to stay near the caches and to leave room for a method's own tensors.
-_CHUNK_BYTES = 40 * 2**20
+# float32 cubes of a chunk: of its classes' means and queries, small enough to stay near the caches; of all its videos,
+# for heads that read them.
+_CHUNK_BYTES, _VIDEO_BYTES = 40 * 2**20, 160 * 2**20
 _CHUNK_EPISODES = 512
 _KEPT_BYTES = 128 * 2**20
 
@@ -37,15 +38,16 @@ class KeptMaps:
             self._room -= products.nbytes
 
 
-def chunk_size(cube_shape: tuple[int, int, int, int], videos: int) -> int:
-    """Episodes a chunk, for `videos` cubes (c, t, h, w) an episode; bits depend on it, so it depends on no machine."""
-    return max(1, min(_CHUNK_EPISODES, _CHUNK_BYTES // (4 * int(np.prod(cube_shape)) * videos)))
+def chunk_size(cube_shape: tuple[int, int, int, int], way: int, shot: int, q: int) -> int:
+    """Episodes a chunk, of cubes (c, t, h, w); bits depend on it, so it depends on no machine."""
+    cube = 4 * int(np.prod(cube_shape))
+    return max(1, min(_CHUNK_EPISODES, _CHUNK_BYTES // (cube * (way + q)), _VIDEO_BYTES // (cube * (way * shot + q))))
 
 
 def chunks(rows: EpisodeRows, cube_shape: tuple[int, int, int, int]) -> Iterator[tuple[int, EpisodeRows]]:
     """(number of its first episode, part) for each chunk of the episodes."""
-    videos = rows.support[0].size + rows.query.shape[1] if len(rows) else 1
-    size = chunk_size(cube_shape, videos)
+    way, shot = rows.support.shape[1:]
+    size = chunk_size(cube_shape, way, shot, rows.query.shape[1])
     for start in range(0, len(rows), size):
         yield start, rows[start : start + size]
 

@@ -96,7 +96,7 @@ def _stamped(name: str, row: ComparedRow) -> str:
 
 def _cells(compared: Comparison, row: ComparedRow) -> list[str]:
     difference, spread = compared.minus_full(row), row.spread
-    seeds = [] if spread is None else [f"sd {100 * spread.sd:.2f} ({interval(spread.low, spread.high)})"]
+    seeds = [] if spread is None else [f"sd {100 * spread.sd:.2f} ({100 * spread.low:.2f} to {100 * spread.high:.2f})"]
     minus = ""
     if difference is not None:
         minus = points(difference) + (" within noise" if difference.within_noise else "")

@@ -12,7 +12,7 @@ from typing import Any
 from ..cache.atomic import write_bytes
 from ..cache.console import Progress, say, table, unknown_name
 from ..cache.errors import StoppedError
-from ..extract.backbones import BACKBONES
+from ..extract.backbones.plugins import find_loader
 from ..fewshot.methods import METHODS
 from .cost_plot import plot_costs
 from .errors import PipelineError
@@ -43,12 +43,14 @@ def profile(
 
     Writes `profile.csv` and, with matplotlib, `profile.png` into `out`. Returns {"points", "skipped", "csv", "plot"}
     as plain values: points are what `cost_point.measure` gives, skipped those of which backbone and head do not fit
-    together. Raises PipelineError for unknown names and when nothing fits, StoppedError when a process is ended.
+    together. Raises ExtractError or PipelineError for unknown names, PipelineError when nothing fits, StoppedError
+    when a process is ended.
     """
-    for kind, names, known in (("backbone", backbones, BACKBONES), ("method", methods, METHODS)):
-        for name in names:
-            if name not in known:
-                raise PipelineError(unknown_name(kind, name, known))
+    for name in backbones:
+        find_loader(name)
+    for name in methods:
+        if name not in METHODS:
+            raise PipelineError(unknown_name("method", name, METHODS))
     out.mkdir(parents=True, exist_ok=True)
     shared = {"size": size, "way": way, "shot": shot, "precision": precision}
     shared |= {"device": device, "threads": threads, "repeats": repeats}

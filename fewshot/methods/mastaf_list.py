@@ -135,7 +135,8 @@ class _ListScorer:
             source = self._of(carried, members)  # [v, n, c]
             weights = self._weights(self._along(source, cubes) * inverse)  # [v, n, L]
             mine, others = wide(self._sum(weights, cubes)), wide(self._of(pooled, members))  # [v, n, c]
-            self._put(found, members, (_unit(mine) * _unit(others)).sum(-1))
+            lengths = inverse_norm(_squares(mine)) * inverse_norm(_squares(others))  # [v, n, 1]
+            self._put(found, members, (mine * others).sum(-1) * lengths.squeeze(-1))
         return found
 
     def _class_side(
@@ -179,7 +180,8 @@ class _ListScorer:
 
     def _along(self, vectors: Tensor, cubes: Tensor) -> Tensor:
         """Inner products [v, n, L] of vectors [v, n, c] with the positions of cubes [v, L, c]."""
-        return wide(vectors @ cubes.transpose(1, 2))
+        # In this order the larger matrix comes first, and few vectors cost half as much.
+        return wide(cubes @ vectors.transpose(1, 2)).transpose(1, 2).contiguous()
 
     def _sum(self, weights: Tensor, cubes: Tensor) -> Tensor:
         """Sums [v, n, c] of the positions of cubes [v, L, c], weights [v, n, L]."""

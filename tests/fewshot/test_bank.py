@@ -208,7 +208,7 @@ def test_a_cube_that_is_not_finite_is_named(
     monkeypatch.setattr(type(store), "mapped", damaged)
     bank = FeatureBank(store, "train", bank=kind)
     out = torch.empty(1, 4, 6)
-    for position in (0, 1, 3):
+    for position in (0, 1, 3) if kind == "mmap" else ():
         bank.gather(np.array([position]), np.array([0]), out)
     with pytest.raises(FewShotError, match="'bow/002' holds NaN or Inf"):
         bank.gather(np.array([2]), np.array([0]), out)

@@ -1,5 +1,6 @@
 """Source-disjoint episodes: the random ones, without a query's own recording among the supports of its class."""
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -199,3 +200,32 @@ def test_shared_queries_equal_loops() -> None:
     for i in range(50):
         for n, (asked, label) in enumerate(zip(rows.query[i], rows.labels[i], strict=True)):
             assert found[i, n] == any(groups[row] == groups[asked] for row in rows.support[i, label])
+
+
+def test_the_gap_from_the_command_line(call: Any, leaky: Any, tmp_path: Path) -> None:
+    shared = ("--features", leaky.path, "--way", 3, "--shot", 3, "--episodes", 300)
+    arguments = ("evaluate", *shared, "--variant", "neighbor", "--episodes-from", "both", "--json", "gap.json")
+    status, out, _ = call(*arguments)
+    assert status == 0
+    assert "| source-disjoint | " in out
+    assert "gap on the same queries: " in out
+    saved = json.loads((tmp_path / "gap.json").read_text())
+    difference = saved["random"]["accuracy"] - saved["source-disjoint"]["accuracy"]
+    assert saved["gap"]["mean"] == pytest.approx(difference)
+    status, out, _ = call("episodes", *shared, "--out", "l")
+    assert status == 0
+    share = f"{100 * saved['random']['source_shared']:.1f} % of the queries have a video of their own source"
+    assert share in out
+
+
+def test_a_score_from_the_command_line_tells_mistakes(call: Any, leaky: Any, tmp_path: Path) -> None:
+    arguments = ("--features", leaky.path, "--variant", "neighbor", "--way", 3, "--episodes", 300, "--json", "e.json")
+    status, out, _ = call("evaluate", *arguments)
+    assert status == 0
+    assert "calibration error " in out
+    assert "taken for" in out
+    saved = json.loads((tmp_path / "e.json").read_text())
+    answered = np.array(saved["confusion"]["answered"])
+    assert answered.sum() == 300
+    assert np.trace(answered) == round(300 * saved["accuracy"])
+    assert (answered <= np.array(saved["confusion"]["offered"])).all()

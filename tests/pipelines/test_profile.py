@@ -54,9 +54,9 @@ def test_flops_and_parameters_are_those_of_a_count_by_hand(tmp_path: Path) -> No
     assert found["points"][0]["head_parameters"] > 0
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_every_backbone_is_measured_with_every_method(tmp_path: Path, backbone: str) -> None:
-    found = profile(backbones=[backbone], frames=[8], out=tmp_path, **{**SMALL, "methods": list(METHODS)})
+@pytest.mark.parametrize("entry", BACKBONES)
+def test_every_backbone_is_measured_with_every_method(tmp_path: Path, small_hub: dict[str, str], entry: str) -> None:
+    found = profile(backbones=[small_hub[entry]], frames=[8], out=tmp_path, **{**SMALL, "methods": list(METHODS)})
     points = found["points"] + found["skipped"]
     assert len(points) == len(METHODS)
     assert all(point["backbone_gflop"] > 0 and point["ms"] > 0 for point in found["points"])
