@@ -2,7 +2,9 @@
 
 Both sides run in this process on the same cubes and the same episodes, in turns, so that a busy machine slows both;
 each ratio is that of medians over the rounds. The plain side is `plain_mastaf.py`, with as many threads as are best for
-it; ours has the cubes with 16 bits in a bank, as `evaluate` and `train` have them.
+it; ours has the cubes with 16 bits in a bank, as `evaluate` and `train` have them. `with self maps` counts what is made
+once a video, for 10,000 episodes. Give OMP_WAIT_POLICY=PASSIVE, as the commands do for themselves, unless nothing else
+runs on the machine.
 
     python benchmarks/fewshot.py [--rounds 5] [--episodes 300] [--store bench.zarr]
 """
@@ -24,7 +26,7 @@ from mastaf.fewshot.chunk import Chunk
 from mastaf.fewshot.episode import EpisodeRows
 from mastaf.fewshot.methods.mastaf import MASTAF
 from mastaf.fewshot.sampler import EpisodeSampler
-from mastaf.fewshot.scoring import chunks, score_episodes
+from mastaf.fewshot.scoring import KeptMaps, chunks, score_episodes
 from plain_mastaf import PlainMASTAF
 
 UPDATE = 32  # episodes an update
@@ -77,12 +79,12 @@ def train(method: MASTAF, bank: FeatureBank, rows: EpisodeRows) -> np.ndarray:
     return np.array([total / len(rows)])
 
 
-def turns(ways: dict[str, tuple[Way, int]], rounds: int, count: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Median episodes a second, and the result, of each way (with its threads), in turns."""
+def turns(ways: dict[str, tuple[Way, int, int]], rounds: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Median episodes a second, and the result, of each (way, its threads, its episodes), in turns."""
     rates: dict[str, list[float]] = {name: [] for name in ways}
     found: dict[str, np.ndarray] = {}
     for number in range(rounds + 1):
-        for name, (way, threads) in ways.items():
+        for name, (way, threads, count) in ways.items():
             torch.set_num_threads(threads)
             start = time.perf_counter()
             found[name] = way()
@@ -91,38 +93,50 @@ def turns(ways: dict[str, tuple[Way, int]], rounds: int, count: int) -> tuple[di
     return {name: statistics.median(values) for name, values in rates.items()}, found
 
 
-def measure(store: Store, what: str, shot: int, rounds: int, count: int, threads: int) -> None:
+def open_bank(store: Store, split: str, dtype: torch.dtype) -> tuple[FeatureBank, float]:
+    """A bank whose cubes are read, and the seconds that its videos' self maps took."""
+    bank = FeatureBank(store, split, dtype=dtype)
+    bank.cubes(np.array([0]))
+    start = time.perf_counter()
+    assert bank.self_maps is not None
+    return bank, time.perf_counter() - start
+
+
+def measure(store: Store, what: str, shot: int, how: str, options: argparse.Namespace) -> None:
     """One row of the table: plain, then ours in fp32 and bf16."""
-    training = what == "train"
-    exact, half = (
-        FeatureBank(store, "train" if training else "test", dtype=d) for d in (torch.float16, torch.bfloat16)
-    )
-    once = []
-    for bank in (exact, half):
-        bank.gather(np.array([0]), np.array([0]), torch.empty(1, 49, 2048))  # reads the split
-        start = time.perf_counter()
-        assert bank.self_maps is not None
-        once.append(time.perf_counter() - start)
-    cubes = exact.cubes(np.arange(len(exact))).flatten(2).contiguous()  # [n, c, L]
+    training, threads = what == "train", options.threads
+    banks = [open_bank(store, "train" if training else "test", dtype) for dtype in (torch.float16, torch.bfloat16)]
     torch.manual_seed(0)
     method = MASTAF.build(cube_shape=CUBE, n_train_classes=31).train(training)
-    rows = draw(exact, shot, count)
+    assert isinstance(method, MASTAF)
+    # A list is scored as a whole, so it has to be as long as a list is.
+    few, many = options.episodes, 10_000 if how == "list" else options.episodes
+    rows = draw(banks[0][0], shot, many)
+    cubes = banks[0][0].cubes(np.arange(len(banks[0][0]))).flatten(2).contiguous()  # [n, c, L]
     plain = PlainMASTAF(method, cubes)
-    if training:
-        base: Way = lambda: plain_train(plain, rows)  # noqa: E731
-        ours = [lambda bank=bank: train(method, bank, rows) for bank in (exact, half)]
-    else:
-        base = lambda: plain_evaluate(plain, rows)  # noqa: E731
-        ours = [lambda bank=bank: score_episodes(method, bank, rows) for bank in (exact, half)]
-    ways = {f"plain, {n} threads": (base, n) for n in sorted({1, threads})}
-    rates, found = turns({**ways, "fp32": (ours[0], threads), "bf16": (ours[1], threads)}, rounds, count)
-    best = max(ways, key=lambda name: rates[name])
-    np.testing.assert_allclose(found["fp32"], found[best], rtol=2e-5, atol=2e-5)
-    cells = [f"{what} {shot}-shot", f"{rates[best]:.0f} ({best})"]
-    for name, seconds in zip(("fp32", "bf16"), once, strict=True):
-        whole = 10_000 / (10_000 / rates[name] + seconds)
+    ways: dict[str, tuple[Way, int, int]] = {}
+    for n in sorted({1, threads}):
+        base = plain_train if training else plain_evaluate
+        ways[f"plain, {n} thread{'s' * (n > 1)}"] = (lambda base=base: base(plain, rows[:few])), n, few
+    plains = list(ways)
+    for (bank, _), name in zip(banks, ("fp32", "bf16"), strict=True):
+        ways[name] = (lambda bank=bank: ours(method, bank, rows, how)), threads, many
+    rates, found = turns(ways, options.rounds)
+    best = max(plains, key=lambda name: rates[name])
+    np.testing.assert_allclose(found["fp32"][:few], found[best], rtol=2e-5, atol=2e-5)
+    cells = [f"{what} {shot}-shot, {how}", f"{rates[best]:.0f} ({best.removeprefix('plain, ')})"]
+    for (_, seconds), name in zip(banks, ("fp32", "bf16"), strict=True):
+        once = 0.0 if how == "list" else seconds  # a list's own time has them in it
+        whole = 10_000 / (10_000 / rates[name] + once)
         cells += [f"{rates[name]:.0f}", f"{rates[name] / rates[best]:.1f} x", f"{whole:.0f}"]
     print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def ours(method: MASTAF, bank: FeatureBank, rows: EpisodeRows, how: str) -> np.ndarray:
+    """Scores of a list at once, or of maps chunk by chunk; or the mean loss of training on maps."""
+    if method.training:
+        return train(method, bank, rows)
+    return score_episodes(method, bank, rows, kept=None if how == "list" else KeptMaps())
 
 
 def main() -> None:
@@ -134,13 +148,16 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         store = make_store(options.store or Path(folder) / "bench.zarr", HMDB51)
-        print(
-            f"MASTAF (`code`), 5-way, one query, cubes {CUBE}, torch {torch.__version__}, {options.threads} threads\n"
-        )
-        print("| what | plain, episodes/s | fp32 | ratio | self maps counted | bf16 | ratio | self maps counted |")
+        print(f"MASTAF (`code`), 5-way, one query, cubes {CUBE}, torch {torch.__version__}, {options.threads} threads")
+        print("\n| what | plain, episodes/s | fp32 | ratio | with self maps | bf16 | ratio | with self maps |")
         print("|---|---|---|---|---|---|---|---|")
-        for what, shot in (("evaluate", 1), ("evaluate", 5), ("train", 1)):
-            measure(store, what, shot, options.rounds, options.episodes, options.threads)
+        for what, shot, how in (
+            ("evaluate", 1, "list"),
+            ("evaluate", 1, "maps"),
+            ("evaluate", 5, "maps"),
+            ("train", 1, "maps"),
+        ):
+            measure(store, what, shot, how, options)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,15 @@ Stores are of made-up cubes, 2048 x 1 x 7 x 7. `rss` is the peak of resident mem
 page of a file (sampled twenty times a second). Processor seconds stand beside wall-clock ones, because they tell a busy
 machine from a slow program.
 
-    python benchmarks/fewshot_runs.py FOLDER resident       10,000 test episodes; training; the ablation; HMDB51's size
-    python benchmarks/fewshot_runs.py FOLDER stream         training by streaming from a store of 10 GB
+    python benchmarks/fewshot_runs.py                   10,000 test episodes; training; the ablation; HMDB51's size
+    python benchmarks/fewshot_runs.py --what stream     training by streaming from a store of 10 GB
 """
 
 import argparse
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -45,7 +46,11 @@ def memory(pid: int) -> dict[str, int]:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
         return {}
-    return {parts[0].rstrip(":"): int(parts[1]) * 1024 for line in lines if len(parts := line.split()) == 3}
+    return {
+        parts[0].rstrip(":"): int(parts[1]) * 1024
+        for line in lines
+        if len(parts := line.split()) == 3 and parts[2] == "kB"
+    }
 
 
 def resident(folder: Path, episodes: str) -> None:
@@ -68,14 +73,16 @@ def stream(folder: Path, episodes: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("what", choices=["resident", "stream"])
+    parser.add_argument("--what", choices=["resident", "stream"], default="resident")
+    parser.add_argument("--folder", type=Path, help="Of stores and runs, used again  [default: made and removed]")
     parser.add_argument("--train-episodes", default="20000")
     options = parser.parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
-    print("| command | seconds | processor seconds | rss, MB | anonymous, MB |")
-    print("|---|---|---|---|---|")
-    (resident if options.what == "resident" else stream)(options.folder, options.train_episodes)
+    with tempfile.TemporaryDirectory() as made:
+        folder = options.folder or Path(made)
+        folder.mkdir(parents=True, exist_ok=True)
+        print("| command | seconds | processor seconds | rss, MB | anonymous, MB |")
+        print("|---|---|---|---|---|")
+        (resident if options.what == "resident" else stream)(folder, options.train_episodes)
 
 
 if __name__ == "__main__":

@@ -25,9 +25,11 @@ def make_store(path: Path, splits: dict[str, tuple[int, int]], *, cube: tuple[in
     spec = FeatureSpec(
         backbone="r3d",
         weights="ab" * 32,
+        revision="",
         layer="layer4",
         frames=16,
         sampling="even",
+        time="keep",
         resize="squash",
         resize_size=256,
         size=224,
