@@ -13,6 +13,7 @@ from ..errors import ExtractError
 from ..pixels import PixelRule
 
 Shape = tuple[int, int, int, int]
+MOST_PIXELS = 1 << 26  # of a clip: 256 frames of 512 x 512; as float32 it is 800 MB
 
 
 class StagedNet(nn.Module):
@@ -60,6 +61,15 @@ class StagedNet(nn.Module):
         return self.outputs(x, (last,))[last]
 
 
+def check_clip(frames: int, size: int) -> None:
+    """ExtractError for clips that no memory should be spent on."""
+    if frames * size * size > MOST_PIXELS:
+        raise ExtractError(
+            f"frames ({frames}) x size ({size}) x size must be at most {MOST_PIXELS} pixels a clip; lower --frames or "
+            "--size"
+        )
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Backbone:
     """A video network with its weights, and all that decides what cubes it makes.
@@ -84,6 +94,7 @@ class Backbone:
     revision: str = ""
 
     def __post_init__(self) -> None:
+        check_clip(self.frames, self.size)
         self._check(self.layer)
         if self.time not in TIMES:
             raise ExtractError(unknown_name("time", self.time, TIMES))

@@ -279,6 +279,51 @@ def test_code_that_a_configuration_names_is_never_run(tmp_path, save_encoder):
         load_backbone("hf:owner/m", weights=str(folder))
 
 
+@pytest.mark.parametrize(
+    ("family", "changes", "words"),
+    [
+        ("vit", {"num_hidden_layers": 10**9}, "num_hidden_layers 1000000000, which must be -1000 to 1000"),
+        ("vit", {"num_labels": 10**9}, "num_labels 1000000000, which must be"),
+        ("vit", {"patch_size": 0}, "patch_size 0, which must be 1 to"),
+        ("vit", {"patch_size": [8, 8, 8]}, "(patch_size [8, 8, 8], tubelet_size 1)"),
+        ("vit", {"num_attention_heads": 0}, "num_attention_heads 0, which must be"),
+        ("vit", {"hidden_size": 4_000_000}, "GB of weights, and this machine has"),
+        ("vit", {"hidden_size": "x"}, "Field 'hidden_size' expected int, got str"),
+        ("swin", {"depths": [10**9, 1]}, "depths [1000000000, 1], which must be"),
+        ("videomae", {"num_frames": 10**9}, "num_frames 1000000000, which must be"),
+        ("videomae", {"tubelet_size": 0}, "tubelet_size 0, which must be"),
+        ("vivit", {"tubelet_size": []}, "cannot be loaded"),
+    ],
+)
+def test_a_hostile_configuration_is_one_line(tmp_path, save_encoder, family, changes, words):
+    folder = save_encoder(tmp_path / "m", (VIDEOS | IMAGES)[family][0])
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(ExtractError) as caught:
+        load_backbone("hf:owner/m", weights=str(folder))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"frames": 10**9}, {"size": 10**6}])
+@pytest.mark.parametrize("name", ["hf:owner/m", "r3d-tiny"])
+def test_clips_larger_than_any_memory_are_one_line(tmp_path, save_encoder, name, options):
+    folder = save_encoder(tmp_path / "m", hub.ViTConfig(**IMAGE))
+    weights = str(folder) if name.startswith("hf:") else "random"
+    with pytest.raises(ExtractError, match="must be at most 67108864 pixels a clip"):
+        load_backbone(name, weights=weights, **options)
+
+
+@pytest.mark.parametrize("field", ["_attn_implementation", "attn_implementation"])
+def test_a_repository_that_a_configuration_names_for_its_attention_is_never_asked(tmp_path, save_encoder, field):
+    """With the package `kernels` installed, the library would fetch its code from the hub and run it."""
+    folder = save_encoder(tmp_path / "m", hub.ViTConfig(**IMAGE))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {field: "stranger/kernel"}))
+    backbone = load_backbone("hf:owner/m", weights=str(folder))
+    assert backbone.module.model.config._attn_implementation == "sdpa"
+
+
 def test_float16_weights_are_those_of_their_values(tmp_path, save_encoder):
     """Widened to float32, and the same digest as a float32 file of the same values."""
     from safetensors.torch import load_file, save_file

@@ -13,7 +13,7 @@ from ...errors import ExtractError
 from ..base import Shape
 from .graph import Owners, freeze_unused, leaves_of, owners_of, used_state
 from .layout import TokenLayout, find_layout
-from .model import first_line
+from .model import FAULTS, first_line
 from .net import EMBED, LAST, HubNet, without_tensors
 from .positions import check_size
 
@@ -105,7 +105,7 @@ def _try(net: HubNet, clip: Tensor, name: str) -> tuple[dict[str, Tensor], dict[
         try:
             with torch.enable_grad():
                 raw = net.run(clip, [EMBED, *names, LAST])
-        except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+        except FAULTS as error:
             raise ExtractError(
                 f"{name} does not take clips of {net.frames} x {net.size} x {net.size} as an encoder of "
                 f"{'videos' if net.video else 'images'} does: {first_line(error)}; try its own --frames and --size"
@@ -149,8 +149,8 @@ def _patch(config: Any, name: str) -> tuple[int, int, int]:
     if isinstance(tubelet, list | tuple) and len(tubelet) == 3:  # ViViT
         time, high, wide = tubelet
     else:
-        time = tubelet if isinstance(tubelet, int) else tubelet[0]
-        high, wide = patch if isinstance(patch, list | tuple) else (patch, patch)
+        time = tubelet
+        high, wide = patch if isinstance(patch, list | tuple) and len(patch) == 2 else (patch, patch)
     if not (isinstance(time, int) and isinstance(high, int) and isinstance(wide, int) and min(time, high, wide) > 0):
         raise ExtractError(
             f"{name} gives tokens, but its configuration has no patch_size by which they could become a cube "

@@ -1,5 +1,6 @@
 """A folder in Hugging Face's format becomes a model of the transformers library, without running anybody's code."""
 
+import json
 import logging
 import pickle
 from collections.abc import Iterator
@@ -9,37 +10,48 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers.utils import logging as library_log
 
 from ....cache.text import shown
 from ...errors import ExtractError
+from .limits import check_memory, check_numbers
 
 PIXELS = ("pixel_values", "pixel_values_videos")
+# What the library raises at configurations and weights that do not suit it.
+FAULTS = (RuntimeError, ValueError, OSError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
 
 
 def read_config(folder: Path, name: str) -> Any:
     """The configuration of the vision encoder in `folder`: the model's own, or the vision tower's of a model with
     text. ExtractError where there is none."""
     try:
+        check_numbers(json.loads((folder / "config.json").read_text(encoding="utf-8")), name)
         with quiet():
             config = transformers.AutoConfig.from_pretrained(
                 str(folder), trust_remote_code=False, local_files_only=True
             )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RecursionError) as error:
+    except ExtractError:
+        raise
+    except (*FAULTS, StrictDataclassError, ImportError, RecursionError) as error:
         raise ExtractError(
             f"{name} cannot be used: its config.json is of no model that transformers {transformers.__version__} "
             f"knows ({first_line(error)})"
         ) from error
     if not _takes_pixels(config) and getattr(config, "vision_config", None) is not None:
         config = config.vision_config
+    kind = model_class(config)
     if not _takes_pixels(config):
-        kind = model_class(config)
         wanted = getattr(kind, "main_input_name", "something else") if kind else "nothing that is known"
         raise ExtractError(
             f"{name} is no encoder of images or videos: a '{config.model_type}' takes {wanted}, not pixels"
         )
+    # A configuration may name a repository whose code computes attention; none but the library's own is run.
+    config._attn_implementation = None
+    with quiet(), _one_line(name):
+        check_memory(kind, config, name)
     return config
 
 
@@ -99,7 +111,9 @@ def _one_line(name: str) -> Iterator[None]:
         raise ExtractError(f"{name} cannot be loaded: {why}; get model.safetensors from its page") from error
     except ImportError as error:
         raise ExtractError(f"{name} needs another package: {first_line(error)}") from error
-    except (RuntimeError, ValueError, OSError, TypeError, KeyError, AttributeError, IndexError) as error:
+    except ExtractError:
+        raise
+    except FAULTS as error:
         raise ExtractError(f"{name} cannot be loaded: {first_line(error)}") from error
 
 
@@ -118,5 +132,6 @@ def quiet() -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of a message of the library, fit for a terminal."""
-    return shown((str(error).strip() or type(error).__name__).splitlines()[0][:300])
+    """The first line of a message of the library, and the next where it only announces that; fit for a terminal."""
+    lines = [line.strip() for line in (str(error).strip() or type(error).__name__).splitlines()]
+    return shown(" ".join(lines[: 2 if lines[0].endswith(":") else 1])[:300])

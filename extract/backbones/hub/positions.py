@@ -111,6 +111,6 @@ def check_frames(frames: int, config: Any, usual: int | None, name: str) -> None
     if usual not in (None, frames) and config.model_type not in _FAMILIES:
         raise ExtractError(f"frames ({frames}) must be {usual} for {name}: its positions are for so many")
     tubelet = getattr(config, "tubelet_size", 1)
-    time = tubelet[0] if isinstance(tubelet, list | tuple) else tubelet
-    if usual is not None and frames % time:
+    time = tubelet[0] if isinstance(tubelet, list | tuple) and tubelet else tubelet
+    if usual is not None and isinstance(time, int) and frames % time:
         raise ExtractError(f"frames ({frames}) must be a multiple of {time} for {name}, whose tubelets are so long")

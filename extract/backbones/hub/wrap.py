@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ...errors import ExtractError
 from ...naming import some
 from ...pixels import PixelRule
-from ..base import Backbone
+from ..base import Backbone, check_clip
 from ..fit import fit_state
 from ..weights import WeightsFile, advised, digest, read_weights
 from .build import build_net, usual_frames, usual_size
@@ -44,6 +44,7 @@ def wrap(
     """weights: a folder in Hugging Face's format, a file, or None for random ones drawn from `seed`; source: where
     they came from, in words; facts: what they saw, told from the file where it is one; translate: of a file's names.
     """
+    check_clip(frames, pixels.size)
     check_frames(frames, config, usual_frames(config), name)
     fitted = refit_config(config, frames=frames, size=pixels.size, name=name)
     usual = usual_size(config)
