@@ -51,6 +51,10 @@ def test_the_published_rule_of_vivit(tmp_path):
         ({"size": {"shortest_edge": 96}, "crop_size": 80}, (80, 96)),
         ({"size": {"shortest_edge": 96}, "crop_size": {"height": 80, "width": 80}, "do_center_crop": True}, (80, 96)),
         ({"size": {"shortest_edge": 96}, "crop_size": 80, "do_center_crop": False}, (96, 96)),
+        ({"size": 224, "crop_pct": 0.875}, (224, 256)),  # as microsoft/resnet-50 and facebook/convnext-tiny-224
+        ({"size": {"shortest_edge": 384}, "crop_pct": 1.0}, (384, 384)),
+        ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, (384, 384)),  # ConvNeXt crops smaller pictures alone
+        ({"size": {"shortest_edge": 224}, "crop_pct": 0.9, "crop_size": 224}, (224, 248)),  # PoolFormer
         ({"size": None}, (32, 37)),  # the configuration's, by the rule of every backbone
     ],
 )
@@ -62,6 +66,14 @@ def test_sizes(tmp_path, changes, expected):
 def test_a_size_of_ones_own_is_resized_as_everywhere(tmp_path):
     rule = rule_of(tmp_path, PLAIN | {"size": {"shortest_edge": 96}, "crop_size": 80}, size=112)
     assert (rule.size, rule.resize_size) == (112, 128)
+
+
+def test_efficientnets_pixels_are_those_of_its_processor(tmp_path):
+    """google/efficientnet-b0: normalised, and divided by std once more; with an offset where it says so."""
+    rule = rule_of(tmp_path, PLAIN | {"include_top": True, "rescale_offset": True, "rescale_factor": 1 / 127.5})
+    for channel, (mean, std) in enumerate(zip(PLAIN["image_mean"], PLAIN["image_std"], strict=True)):
+        seen = (200 * rule.scale + rule.offset - rule.mean[channel]) / rule.std[channel]
+        assert seen == pytest.approx(((200 / 127.5 - 1) - mean) / std / std)
 
 
 def test_switched_off_steps_are_not_done(tmp_path):
@@ -86,6 +98,8 @@ def test_the_videos_own_file_comes_first(tmp_path):
         (PLAIN | {"image_mean": None}, "image_mean in"),
         (PLAIN | {"image_std": [0.5, 0.5, "x"]}, "must be a number"),
         (PLAIN | {"image_std": [0.5, 0.5, 0.0]}, "std above 0"),
+        (PLAIN | {"image_mean": [10**400, 0.5, 0.5]}, "must be a number"),
+        (PLAIN | {"do_flip_channel_order": True}, "channels in the order blue, green, red"),
         (PLAIN | {"rescale_factor": "many"}, "rescale_factor in"),
         (PLAIN | {"size": {"height": 64, "width": 48}}, "only squares are made"),
         (PLAIN | {"size": -3}, "no number of pixels"),

@@ -4,7 +4,6 @@ The file is read as it is, because the library's own video processors need torch
 """
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ _FILES = (
     ("processor_config.json", "video_processor"),
     ("processor_config.json", "image_processor"),
 )
+_LARGEST = 1e9  # of mean, std and factors
+_WHOLE = 384  # from this size on, nothing is cropped away
 
 
 def read_pixel_rule(folder: Path, *, size: int | None, resize: str, usual: int | None) -> PixelRule:
@@ -29,6 +30,8 @@ def read_pixel_rule(folder: Path, *, size: int | None, resize: str, usual: int |
     """
     name, settings = _settings(folder)
     where = f"{folder / name}"
+    if settings.get("do_flip_channel_order", False):
+        raise ExtractError(f"{where} asks for channels in the order blue, green, red, and clips are red, green, blue")
     own, resized = _sizes(settings, where)
     own = own or usual
     if (size or own) is None:
@@ -36,11 +39,13 @@ def read_pixel_rule(folder: Path, *, size: int | None, resize: str, usual: int |
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if settings.get("do_normalize", True):
         mean, std = (_triple(settings.get(key), f"{key} in {where}") for key in ("image_mean", "image_std"))
+        if settings.get("include_top", False):  # EfficientNet's divide by std once more
+            std = (std[0] ** 2, std[1] ** 2, std[2] ** 2)
     scale, offset = 1.0, 0.0
     if settings.get("do_rescale", True):
         scale = _number(settings.get("rescale_factor", 1 / 255), f"rescale_factor in {where}")
-        # Video processors say `offset: true`: pixels are shifted by 1 after scaling, to [-1, 1] by a factor of 1/127.5.
-        offset = -1.0 if settings.get("offset", False) else 0.0
+        # ViViT's say `offset: true`: pixels are shifted by 1 after scaling, to [-1, 1] by a factor of 1/127.5.
+        offset = -1.0 if settings.get("offset", False) or settings.get("rescale_offset", False) else 0.0
     kept = resized if size in (None, own) and resized and own and resized >= own else None
     return pixel_rule(size or own or 0, resize=resize, mean=mean, std=std, scale=scale, offset=offset, resize_size=kept)
 
@@ -67,8 +72,13 @@ def _sizes(settings: Mapping[str, Any], where: str) -> tuple[int | None, int | N
     """(side of the clip, side of the resized frame before the crop), None where the file is silent."""
     resized = _side(settings.get("size"), where) if settings.get("do_resize", True) else None
     if settings.get("do_center_crop", settings.get("crop_size") is not None):
-        return _side(settings.get("crop_size"), where) or resized, resized
-    return resized, resized
+        own = _side(settings.get("crop_size"), where) or resized
+    else:
+        own = resized
+    share = settings.get("crop_pct")
+    if resized and resized < _WHOLE and isinstance(share, int | float) and 0.1 <= share < 1:
+        resized = int(resized / share)  # ConvNeXt's and PoolFormer's: `size` is what is left after the crop
+    return own, resized
 
 
 def _side(value: Any, where: str) -> int | None:
@@ -94,6 +104,6 @@ def _triple(value: Any, what: str) -> tuple[float, float, float]:
 
 
 def _number(value: Any, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
         raise ExtractError(f"{what} must be a number, and is {value!r}")
     return float(value)
