@@ -12,10 +12,12 @@ from typing import Any
 import transformers
 from torch import Tensor
 
+from ..errors import ExtractError
 from ..pixels import pixel_rule
 from .about import About
 from .base import Backbone
 from .hub.files import ModelFolder
+from .hub.model import read_config
 from .hub.wrap import own_names, wrap
 from .huggingface import find_folder, known_facts
 from .weights import WeightsFile
@@ -28,7 +30,18 @@ ADVICE = (
     "(resnet50-0676ba61.pth or resnet50-11ad3fa6.pth, BSD-3-Clause): pass --weights FILE, or put FILE into the folder "
     "that $MASTAF_WEIGHTS names; offline, `hf download` the model elsewhere and pass --weights DIR"
 )
-
+# What the configuration of a ResNet says of its arithmetic.
+_NETWORK = (
+    "model_type",
+    "num_channels",
+    "embedding_size",
+    "hidden_sizes",
+    "depths",
+    "layer_type",
+    "hidden_act",
+    "downsample_in_first_stage",
+    "downsample_in_bottleneck",
+)
 _WEIGHTS = (
     f"[{MODEL_ID}](https://huggingface.co/{MODEL_ID}), or torchvision's `resnet50` ([resnet50-0676ba61.pth]"
     "(https://download.pytorch.org/models/resnet50-0676ba61.pth)): ImageNet-1k"
@@ -60,6 +73,8 @@ def load(
     """ResNet-50, frame by frame. weights: `hub`, a folder, a file in torchvision's format, or `random`. Stages:
     `embed` (the stem), `stage1` to `stage4`. See `registry.load_backbone`."""
     folder, file = find_folder(MODEL_ID, weights, revision, advice=ADVICE, known=True)
+    if folder.source:
+        _check_config(folder)
     return wrap(
         name="tsn",
         config=transformers.ResNetConfig(),
@@ -74,6 +89,17 @@ def load(
         translate=from_torchvision,
         advice=ADVICE,
     )
+
+
+def _check_config(folder: ModelFolder) -> None:
+    """ExtractError for another network than ResNet-50, of which some have weights of the same shapes."""
+    found, wanted = read_config(folder.path, "tsn").to_dict(), transformers.ResNetConfig().to_dict()
+    wrong = [field for field in _NETWORK if found.get(field) != wanted[field]]
+    if wrong:
+        raise ExtractError(
+            f"weights ({folder.path}) are of no ResNet-50: its config.json has {wrong[0]} {found.get(wrong[0])!r}, not "
+            f"{wanted[wrong[0]]!r}; use --backbone hf:MODEL_ID for another network; {ADVICE}"
+        )
 
 
 def from_torchvision(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

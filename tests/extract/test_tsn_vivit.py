@@ -134,6 +134,23 @@ def test_the_hubs_resnet_loads_from_a_folder(tmp_path, save_encoder, torchvision
         assert torch.equal(again.forward(clips), backbone.forward(clips))
 
 
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        # The stride stands in another convolution: the same shapes, other maps.
+        (hub.ResNetConfig(downsample_in_bottleneck=True), "has downsample_in_bottleneck True, not False"),
+        (hub.ResNetConfig(layer_type="basic", hidden_sizes=[8, 8], depths=[1, 1], embedding_size=8), "has embedding_"),
+        (hub.ViTConfig(num_hidden_layers=1, hidden_size=16, num_attention_heads=2), "has model_type 'vit'"),
+    ],
+)
+def test_another_network_in_a_folder_is_refused(tmp_path, save_encoder, config, words):
+    with pytest.raises(ExtractError) as caught:
+        load_backbone("tsn", weights=str(save_encoder(tmp_path / "m", config)), frames=2, size=32)
+    assert words in str(caught.value)
+    assert "microsoft/resnet-50" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_another_depth_is_named(tmp_path):
     state = {name: tensor for name, tensor in torchvision_resnet50().items() if not name.startswith("layer3.5")}
     torch.save(state, tmp_path / "w.pth")
