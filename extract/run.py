@@ -181,7 +181,8 @@ def _extract_rows(
                 )
                 with timer.measure("write"):
                     for work in works:
-                        work.write(device=device_name(target))
+                        if work.rows:  # this shard of this store may have been finished before
+                            work.write(device=device_name(target))
     finally:
         torch.set_num_threads(threads)
 

@@ -54,7 +54,7 @@ class ShardWork:
     """The rows of one shard of one store that are to be done, beside those that are done and keep their bits."""
 
     def __init__(self, store: Store, shard: int, rows: Sequence[int]) -> None:
-        self._store, self._shard, self._todo = store, shard, frozenset(rows)
+        self._store, self._shard, self.rows = store, shard, frozenset(rows)
         self._start = store.shard_range(shard).start
         size = len(store.shard_range(shard))
         record = store.record(shard)
@@ -66,13 +66,15 @@ class ShardWork:
         else:
             self._cubes = store.read_shard(shard)  # [r, views, c, t, h, w]
             self._states = list(record.states)
-            self._reasons = {row: why for row, why in record.reasons.items() if row not in self._todo}
-            self._notes = {row: note for row, note in record.notes.items() if row not in self._todo}
+            self._reasons = {row: why for row, why in record.reasons.items() if row not in self.rows}
+            self._notes = {row: note for row, note in record.notes.items() if row not in self.rows}
 
     def put(self, rows: Sequence[int], cubes: NDArray[np.float32], notes: Mapping[int, str]) -> list[int]:
         """Keep the cubes [k, views, c, t, h, w] of `rows`, with a note on the video where there is one, for the rows
         that are to be done. Gives those that failed, because float16 cannot hold them."""
-        wanted = [number for number, row in enumerate(rows) if row in self._todo]
+        wanted = [number for number, row in enumerate(rows) if row in self.rows]
+        if not wanted:  # another store lacks these rows
+            return []
         packed, problems = pack_float16(cubes[wanted])
         failed = []
         for number, cube, problem in zip(wanted, packed, problems, strict=True):
@@ -87,7 +89,7 @@ class ShardWork:
 
     def fail(self, row: int, reason: str) -> None:
         """A failed row with its reason, if it is to be done."""
-        if row in self._todo:
+        if row in self.rows:
             slot = row - self._start
             self._cubes[slot], self._states[slot], self._reasons[row] = 0, FAILED, reason
             self._notes.pop(row, None)

@@ -312,6 +312,22 @@ def test_a_pass_finishes_what_each_store_lacks(tmp_path, go, decoder):
     assert (all_cubes(open_store(outs[1])) == all_cubes(open_store(tmp_path / "alone.zarr"))).all()
 
 
+def test_a_pass_that_was_killed_between_two_stores_leaves_finished_shards_alone(tmp_path, go, decoder):
+    """A shard that one store has and the other lacks is written to the other alone."""
+    videos, backbones = make_videos(tmp_path), layers_of(make_backbone())[:2]
+    decoder.interrupt_at = 9
+    with pytest.raises(KeyboardInterrupt):
+        go(out="conv.zarr", backbone=backbones[0], workers=1)
+    assert states(tmp_path, "conv.zarr").count(DONE) == 6
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "conv.zarr").rglob("*") if path.is_file()}
+    decoder.interrupt_at = None
+    extract_layers(videos, backbones, outs=[tmp_path / "conv.zarr", tmp_path / "pool.zarr"], **PASS)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    for backbone, out in zip(backbones, ("conv.zarr", "pool.zarr"), strict=True):
+        go(out=f"alone_{out}", backbone=backbone)
+        assert files_of(tmp_path / out) == files_of(tmp_path / f"alone_{out}")
+
+
 def test_stores_of_other_batches_are_not_filled_in_one_pass(tmp_path, go):
     backbones = layers_of(make_backbone())[:2]
     go(out="conv.zarr", backbone=backbones[0], batch=2)
