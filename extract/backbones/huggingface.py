@@ -4,6 +4,7 @@ CLIP, SigLIP, ResNet, ConvNeXt, Swin, ...).
 An encoder of images runs on each frame. Its tokens or maps become cubes; class and register tokens are left out.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def find_folder(
     """
     if weights in (None, "hub", "random"):
         if known and weights == "random":
-            return _NO_FOLDER, None
+            return _no_folder(weights, revision), None
         only_config = weights == "random"
         asked = None if only_config else weights
         return find_model(model_id, weights=asked, revision=revision, only_config=only_config), None
@@ -88,9 +89,26 @@ def find_folder(
     file = find_weights(weights, advice=advice or where_to_put(model_id))
     if (file.parent / "config.json").is_file():
         folder = find_model(model_id, weights=str(file.parent), revision=revision)
-        # By the library's own names it is the folder's weights.
-        return folder, None if file.name.startswith(("model", "pytorch_model")) else file
-    return _NO_FOLDER if known else find_model(model_id, weights=None, revision=revision, only_config=True), file
+        return folder, None if _is_the_folders_own(file) else file
+    if known:
+        return _no_folder(weights, revision), file
+    return find_model(model_id, weights=None, revision=revision, only_config=True), file
+
+
+def _no_folder(weights: str, revision: str | None) -> ModelFolder:
+    if revision:
+        raise ExtractError(
+            f"revision ({revision}) names a commit on the hub, and weights ({weights}) are not from there; leave "
+            "--revision out, or pass --weights hub"
+        )
+    return _NO_FOLDER
+
+
+def _is_the_folders_own(file: Path) -> bool:
+    """Whether the library takes this file when it is given the folder: safetensors first, whole or in parts."""
+    safe = any(file.parent.glob("model*.safetensors"))
+    name = "model" if safe else "pytorch_model"
+    return re.fullmatch(name + r"(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?", file.name) is not None
 
 
 def known_facts(folder: ModelFolder, config: Any, file: WeightsFile | None) -> Mapping[str, Any]:
@@ -98,8 +116,8 @@ def known_facts(folder: ModelFolder, config: Any, file: WeightsFile | None) -> M
     if file is not None and "facts" in file.provenance:
         return file.provenance["facts"]
     card = _card(folder.path / "README.md") if folder is not _NO_FOLDER else {}
-    data = card.get("datasets") or []
-    data = [data] if isinstance(data, str) else [str(entry) for entry in data if isinstance(entry, str)]
+    data = card.get("datasets")
+    data = [entry for entry in (data if isinstance(data, list) else [data]) if isinstance(entry, str)]
     licence = card.get("license")
     facts: dict[str, Any] = {
         "pretraining": [shown(entry) for entry in data] or ["unknown (the model's card names no data)"],
@@ -115,5 +133,5 @@ def _card(path: Path) -> Mapping[str, Any]:
 
     try:
         return ModelCard.load(path, ignore_metadata_errors=True).data.to_dict() if path.is_file() else {}
-    except (ValueError, TypeError, OSError, UnicodeError):
+    except Exception:  # a stranger's YAML raises what it likes, and a card is no reason to stop
         return {}

@@ -73,7 +73,7 @@ def load(
     """ResNet-50, frame by frame. weights: `hub`, a folder, a file in torchvision's format, or `random`. Stages:
     `embed` (the stem), `stage1` to `stage4`. See `registry.load_backbone`."""
     folder, file = find_folder(MODEL_ID, weights, revision, advice=ADVICE, known=True)
-    if folder.source:
+    if folder.source and file is None:
         _check_config(folder)
     return wrap(
         name="tsn",

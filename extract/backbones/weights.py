@@ -39,13 +39,17 @@ class WeightsFile:
 def find_weights(weights: str, *, advice: str) -> Path:
     """The file named by `--weights`: as given, else inside the first folder of $MASTAF_WEIGHTS (a list like $PATH)
     that has it. ExtractError with `advice` if there is none."""
-    folders = [folder for folder in os.environ.get("MASTAF_WEIGHTS", "").split(os.pathsep) if folder]
-    tried = [Path(weights), *(Path(folder).expanduser() / weights for folder in folders)]
+    tried = [Path(weights), *(folder / weights for folder in weight_folders())]
     for path in tried:
         if path.is_file():
             return path
     what = "is a folder, and must be a file" if tried[0].is_dir() else "must be a file"
     raise ExtractError(f"weights ({' or '.join(map(str, tried))}) {what}, or `random`; {advice}")
+
+
+def weight_folders() -> list[Path]:
+    """The folders that $MASTAF_WEIGHTS names, separated as in $PATH."""
+    return [Path(part).expanduser() for part in os.environ.get("MASTAF_WEIGHTS", "").split(os.pathsep) if part]
 
 
 @contextmanager

@@ -347,3 +347,13 @@ def test_facts_come_from_the_models_card(tmp_path, save_encoder):
     assert facts == {"pretraining": ["imagenet-1k", "kinetics"], "licence": "apache-2.0", "architecture": "vit"}
     (folder / "README.md").write_text("no head at all: [")
     assert load_backbone("hf:owner/m", weights=str(folder)).facts["licence"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    "head", [b"foo: [", b"foo: " + b"[" * 5000, b"datasets: 5\nlicense: 2020-01-01", b"datasets:\n  a: b", b"\xff\xfe"]
+)
+def test_a_card_that_says_nothing_is_no_reason_to_stop(tmp_path, save_encoder, head):
+    folder = save_encoder(tmp_path / "m", hub.ViTConfig(**IMAGE))
+    (folder / "README.md").write_bytes(b"---\n" + head + b"\n---\n# a model\n")
+    facts = load_backbone("hf:owner/m", weights=str(folder)).facts
+    assert (facts["pretraining"], facts["licence"]) == (["unknown (the model's card names no data)"], "unknown")

@@ -165,10 +165,44 @@ def test_a_revision_of_weights_that_are_not_on_the_hub_is_refused():
         load_backbone("r3d-tiny", revision="v1")
 
 
+@pytest.mark.parametrize("name", ["tsn", "vivit"])
+@pytest.mark.parametrize("weights", ["random", "w.pth"])
+def test_a_revision_is_never_ignored(tmp_path, name, weights):
+    (tmp_path / "w.pth").write_bytes(b"never read")
+    weights = weights if weights == "random" else str(tmp_path / weights)
+    with pytest.raises(ExtractError, match=r"revision \(v1\) names a commit on the hub, and weights"):
+        load_backbone(name, weights=weights, revision="v1")
+
+
+def test_a_home_folder_in_the_path_list_holds_models_too(tmp_path, save_encoder, monkeypatch):
+    save_encoder(tmp_path / "weights" / "model", VIT)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MASTAF_WEIGHTS", "~/weights")
+    assert find_model("owner/model", weights=None, revision=None).path == tmp_path / "weights" / "model"
+
+
 def test_a_weights_file_takes_its_configuration_from_beside_it(tmp_path, save_encoder):
     folder = save_encoder(tmp_path / "m", VIT)
     by_file = load_backbone("hf:owner/m", weights=str(folder / "model.safetensors"))
     assert by_file.weights_sha256 == load_backbone("hf:owner/m", weights=str(folder)).weights_sha256
+
+
+def test_a_file_that_is_named_is_the_one_that_is_read(tmp_path, save_encoder):
+    """Not the folder's own weights, whatever its name begins with."""
+    import torch
+    from safetensors.torch import load_file
+
+    folder = save_encoder(tmp_path / "m", VIT)
+    state = load_backbone("hf:owner/m", weights=str(folder)).module.model.state_dict()
+    torch.save({name: tensor + 1 for name, tensor in state.items()}, folder / "model_best.pth")
+    best = load_backbone("hf:owner/m", weights=str(folder / "model_best.pth"))
+    assert best.weights_source.endswith("model_best.pth")
+    assert torch.equal(best.module.model.layernorm.weight, state["layernorm.weight"] + 1)
+    torch.save({name: tensor + 1 for name, tensor in state.items()}, folder / "pytorch_model.bin")
+    assert load_backbone("hf:owner/m", weights=str(folder / "pytorch_model.bin")).weights_sha256 == best.weights_sha256
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    load_backbone("hf:owner/m", weights=str(folder / "pytorch_model.bin"))  # in the hub's names, as the folder's own
 
 
 def test_fine_tuned_weights_of_a_hub_model_load_again(tmp_path, save_encoder):

@@ -1,12 +1,12 @@
 """Where a model in Hugging Face's format is: a folder given, one in $MASTAF_WEIGHTS, or the hub, fetched once."""
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import ExtractError
+from ..weights import weight_folders
 
 _JSON = ("config.json", "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
 # README.md: the model's card, with its licence and training data.
@@ -39,11 +39,6 @@ def find_model(model_id: str, *, weights: str | None, revision: str | None, only
             if (folder / name / "config.json").is_file():
                 return _own_folder(folder / name, revision)
     return _from_hub(model_id, revision, only_config=only_config)
-
-
-def weight_folders() -> list[Path]:
-    """The folders that $MASTAF_WEIGHTS names, separated as in $PATH."""
-    return [Path(part) for part in os.environ.get("MASTAF_WEIGHTS", "").split(os.pathsep) if part]
 
 
 def where_to_put(model_id: str) -> str:
