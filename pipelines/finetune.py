@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..cache.atomic import write_json
+from ..cache.atomic import write_bytes, write_json
 from ..extract.backbones.base import Backbone
 from ..extract.backbones.inference import resolve_precision
 from ..extract.backbones.registry import load_backbone
@@ -55,7 +55,8 @@ def finetune(
     seed: int = 0,
     out: Path | None = None,
 ) -> dict[str, Any]:
-    """Fine-tune and write OUT/backbone.safetensors (last), OUT/finetune.json and OUT/metrics.jsonl.
+    """Fine-tune and write OUT/backbone.safetensors (last), OUT/finetune.json and OUT/metrics.jsonl, and beside them the
+    configuration of a model of the hub, without which its weights are no network.
 
     weights: `random`, a file, or None for the backbone's own; epochs or steps: how long (default 40 epochs); lr:
     default 2e-3 from random weights, 2e-4 from trained ones; augmentations: names of `augment.AUGMENTATIONS`, None
@@ -85,6 +86,8 @@ def finetune(
     provenance = _provenance(base, videos, class_names, len(labels), recipe, options, result)
     path = out / "backbone.safetensors"
     write_json(out / "finetune.json", provenance)
+    for name, content in base.beside.items():
+        write_bytes(out / name, content)
     write_weights(path, base.module.state_dict(), provenance=provenance, dtype=WEIGHTS_DTYPES[weights_dtype])
     loaded = load_backbone(backbone, weights=str(path), frames=frames, size=size, resize=resize)
     return {"weights": str(path), "weights_sha256": loaded.weights_sha256, "failures": failures, **provenance}

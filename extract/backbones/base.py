@@ -1,6 +1,6 @@
 """The contract of a backbone: clips in, feature cubes out, in ordered named stages."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -78,7 +78,8 @@ class Backbone:
     layer: the stage whose output is the cube; cube_shape: (c, t, h, w); weights_sha256: digest of the tensors as
     loaded (see `weights.digest`); weights_source: where they came from, in words; facts: what the weights saw and
     their licence (plain JSON values); module: the plain float32 network, trainable, freezable by stage; time: `keep`,
-    or `mean` for cubes averaged over time, [c, 1, h, w]; revision: of the hub's repository, '' elsewhere.
+    or `mean` for cubes averaged over time, [c, 1, h, w]; revision: of the hub's repository, '' elsewhere; beside:
+    small files (name -> content) that must lie beside a weights file of this network for it to load.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Backbone:
     facts: dict[str, Any] = field(default_factory=dict)
     time: str = "keep"
     revision: str = ""
+    beside: Mapping[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_clip(self.frames, self.size)

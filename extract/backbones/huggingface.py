@@ -67,6 +67,7 @@ def load(
         layer=layer,
         seed=seed,
         revision=folder.revision,
+        beside=folder.settings(),
         advice=where_to_put(model_id),
     )
 

@@ -75,5 +75,6 @@ def load(
         layer=layer,
         seed=seed,
         revision=folder.revision,
+        beside=folder.settings(),
         advice=ADVICE,
     )

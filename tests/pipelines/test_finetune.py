@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from click.testing import CliRunner
 from mastaf.cache import console
 from mastaf.extract.backbones import BACKBONES
@@ -116,6 +117,19 @@ def test_every_backbone_can_be_tuned(root, tmp_path, small_hub, entry):
         kinds = {file.get_tensor(tensor).dtype for tensor in file.keys()}  # noqa: SIM118 - no dictionary
     assert kinds <= {torch.float16, torch.int64}
     path.unlink()
+
+
+@pytest.mark.parametrize("name", ["hf:owner/mine", "vivit"])
+def test_a_model_from_a_folder_of_ones_own_loads_again_from_its_file_alone(root, tmp_path, save_encoder, name):
+    """With the configuration and the pixel rule that it was tuned with: no hub, no $MASTAF_WEIGHTS."""
+    column = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    config = transformers.VivitConfig(**column, image_size=32, num_frames=8)
+    folder = save_encoder(tmp_path / "model", config, image_std=[0.9, 0.8, 0.7])
+    summary = tune(root, tmp_path / "run", backbone=name, weights=str(folder), frames=4, steps=1, batch=2)
+    shutil.rmtree(folder)
+    tuned = load_backbone(name, weights=str(tmp_path / "run/backbone.safetensors"), frames=4, size=32)
+    assert tuned.weights_sha256 == summary["weights_sha256"]
+    assert tuned.pixels.std == (0.9, 0.8, 0.7)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,11 @@ class ModelFolder:
     revision: str
     source: str
 
+    def settings(self) -> dict[str, bytes]:
+        """The JSON files that tell what the weights are of, and what pixels they saw: name -> content."""
+        there = [self.path / name for name in _JSON if self.source and (self.path / name).is_file()]
+        return {path.name: path.read_bytes() for path in there}
+
 
 def find_model(model_id: str, *, weights: str | None, revision: str | None, only_config: bool = False) -> ModelFolder:
     """The folder of `model_id` (`owner/name` on the hub).

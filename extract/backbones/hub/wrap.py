@@ -38,11 +38,13 @@ def wrap(
     layer: str | None,
     seed: int,
     revision: str = "",
+    beside: Mapping[str, bytes] | None = None,
     translate: Translate = own_names,
     advice: str = "",
 ) -> Backbone:
     """weights: a folder in Hugging Face's format, a file, or None for random ones drawn from `seed`; source: where
-    they came from, in words; facts: what they saw, told from the file where it is one; translate: of a file's names.
+    they came from, in words; facts: what they saw, told from the file where it is one; translate: of a file's names;
+    beside: see `Backbone`.
     """
     check_clip(frames, pixels.size)
     check_frames(frames, config, usual_frames(config), name)
@@ -85,6 +87,7 @@ def wrap(
         facts=dict(known),
         module=net.eval(),
         revision=revision,
+        beside=beside or {},
     )
     return backbone.at(layer or last)
 
