@@ -324,6 +324,28 @@ def test_a_repository_that_a_configuration_names_for_its_attention_is_never_aske
     assert backbone.module.model.config._attn_implementation == "sdpa"
 
 
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({"num_attention_heads": 2}, False),
+        ({"hidden_act": "relu"}, False),
+        ({"layer_norm_eps": 0.5}, False),
+        ({"transformers_version": "4.1", "architectures": ["ViTForImageClassification"], "dtype": "float16"}, True),
+    ],
+)
+def test_the_digest_tells_what_configurations_decide(tmp_path, save_encoder, changes, same):
+    """The same tensors make other cubes by another number of heads, so they are no longer the same weights."""
+    folder = save_encoder(tmp_path / "m", hub.ViTConfig(**IMAGE))
+    first = load_backbone("hf:owner/m", weights=str(folder))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    second = load_backbone("hf:owner/m", weights=str(folder))
+    assert (first.weights_sha256 == second.weights_sha256) == same
+    clips = some_clips(first, 1)
+    with torch.no_grad():
+        assert torch.equal(first.forward(clips), second.forward(clips)) == same
+
+
 def test_float16_weights_are_those_of_their_values(tmp_path, save_encoder):
     """Widened to float32, and the same digest as a float32 file of the same values."""
     from safetensors.torch import load_file, save_file

@@ -1,5 +1,7 @@
 """A configuration of the transformers library and weights for it become a `Backbone`."""
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,12 @@ from ..weights import WeightsFile, advised, digest, read_weights
 from .build import build_net, usual_frames, usual_size
 from .model import load_model, random_model
 from .positions import check_frames, refit_config, refit_state
+
+# Fields of a configuration that no output depends on.
+_NO_ARITHMETIC = frozenset(
+    ("_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype", "transformers_version")
+    + ("id2label", "label2id", "num_labels", "problem_type", "initializer_range")
+)
 
 # Names of a file's entries -> names of the model's.
 Translate = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
@@ -82,7 +90,7 @@ def wrap(
         layer=last,
         cube_shape=net.cube_shape(last, frames, pixels.size),
         # As loaded: the same weights at another number of frames have other positions, and the same name.
-        weights_sha256=digest({key: loaded[key] for key in state}),
+        weights_sha256=_identity({key: loaded[key] for key in state}, beside or {}),
         weights_source=source,
         facts=dict(known),
         module=net.eval(),
@@ -90,6 +98,16 @@ def wrap(
         beside=beside or {},
     )
     return backbone.at(layer or last)
+
+
+def _identity(state: Mapping[str, Tensor], beside: Mapping[str, bytes]) -> str:
+    """Digest of the weights, and of the configuration beside them: heads, activations and norms decide what cubes they
+    make, and leave no trace in tensors."""
+    tensors = digest(state)
+    if "config.json" not in beside:
+        return tensors
+    told = {key: value for key, value in json.loads(beside["config.json"]).items() if key not in _NO_ARITHMETIC}
+    return hashlib.sha256(f"{tensors} {json.dumps(told, sort_keys=True)}".encode()).hexdigest()
 
 
 def _from_file(file: WeightsFile, config: Any, name: str, translate: Translate) -> nn.Module:
