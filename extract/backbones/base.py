@@ -52,7 +52,11 @@ class StagedNet(nn.Module):
     def cube_shape(self, layer: str, frames: int, size: int) -> Shape:
         """(c, t, h, w) of a stage's cube for clips of frames x size x size; here by running one black clip."""
         with torch.no_grad():
-            c, t, h, w = self.outputs(torch.zeros(1, 3, frames, size, size), (layer,))[layer].shape[1:]
+            cube = self.outputs(torch.zeros(1, 3, frames, size, size), (layer,))[layer]
+        if not isinstance(cube, Tensor) or cube.dim() != 5:
+            what = list(cube.shape) if isinstance(cube, Tensor) else type(cube).__name__
+            raise ExtractError(f"layer ('{layer}') must give cubes [b, c, t, h, w], but gave {what}; choose another")
+        c, t, h, w = cube.shape[1:]
         return c, t, h, w
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,10 +80,11 @@ class Backbone:
 
     name: in the table of backbones; frames: frames of a clip; pixels: the pixel rule, with the normalisation;
     layer: the stage whose output is the cube; cube_shape: (c, t, h, w); weights_sha256: digest of the tensors as
-    loaded (see `weights.digest`); weights_source: where they came from, in words; facts: what the weights saw and
-    their licence (plain JSON values); module: the plain float32 network, trainable, freezable by stage; time: `keep`,
-    or `mean` for cubes averaged over time, [c, 1, h, w]; revision: of the hub's repository, '' elsewhere; beside:
-    small files (name -> content) that must lie beside a weights file of this network for it to load.
+    loaded (see `weights.digest`), and of a configuration that lies beside them; weights_source: where they came from,
+    in words; facts: what the weights saw and their licence (plain JSON values); module: the plain float32 network,
+    trainable, freezable by stage; time: `keep`, or `mean` for cubes averaged over time, [c, 1, h, w]; revision: of
+    the hub's repository, '' elsewhere; beside: small files (name -> content) that must lie beside a weights file of
+    this network for it to load.
     """
 
     name: str

@@ -176,3 +176,17 @@ def test_what_cannot_be_wrapped_is_one_clear_line(monkeypatch, changes, words):
         wrap(**changes)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_layer_that_gives_no_cubes_is_one_line():
+    stages = OrderedDict(stem=nn.Conv3d(3, 4, 3, 2, 1), flat=nn.Flatten(), last=nn.Unflatten(1, (4, 2, 4, 4)))
+    backbone = wrap_module(
+        name="mine",
+        build=lambda: nn.Sequential(stages),
+        pixels=pixel_rule(8, mean=MEAN, std=STD),
+        frames=4,
+        weights="random",
+        advice="none",
+    )
+    with pytest.raises(ExtractError, match=r"layer \('flat'\) must give cubes \[b, c, t, h, w\], but gave \[1, 128\]"):
+        backbone.at("flat")
