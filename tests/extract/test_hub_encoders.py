@@ -379,3 +379,16 @@ def test_a_card_that_says_nothing_is_no_reason_to_stop(tmp_path, save_encoder, h
     (folder / "README.md").write_bytes(b"---\n" + head + b"\n---\n# a model\n")
     facts = load_backbone("hf:owner/m", weights=str(folder)).facts
     assert (facts["pretraining"], facts["licence"]) == (["unknown (the model's card names no data)"], "unknown")
+
+
+def test_random_weights_leave_every_generator_as_it_was(tmp_path, save_encoder, monkeypatch):
+    def touched(_seed):
+        raise AssertionError("the GPUs' generators were seeded")
+
+    save_encoder(tmp_path / "m", hub.ViTConfig(**IMAGE))
+    monkeypatch.setenv("MASTAF_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", touched)
+    before = torch.random.get_rng_state()
+    digests = [load_backbone("hf:owner/m", weights="random", seed=seed).weights_sha256 for seed in (0, 0, 1)]
+    assert digests[0] == digests[1] != digests[2]
+    assert torch.equal(torch.random.get_rng_state(), before)

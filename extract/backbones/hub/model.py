@@ -75,7 +75,7 @@ def _needs_text(config: Any) -> bool:
 def random_model(config: Any, seed: int, name: str) -> nn.Module:
     """The encoder with the library's random weights, drawn without touching the global generator for good."""
     with torch.random.fork_rng(devices=[]), quiet(), _one_line(name):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the CPU alone: fork_rng brings no other back
         return model_class(config)(config).float().eval()
 
 
