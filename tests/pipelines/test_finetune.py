@@ -130,6 +130,8 @@ def test_a_model_from_a_folder_of_ones_own_loads_again_from_its_file_alone(root,
     tuned = load_backbone(name, weights=str(tmp_path / "run/backbone.safetensors"), frames=4, size=32)
     assert tuned.weights_sha256 == summary["weights_sha256"]
     assert tuned.pixels.std == (0.9, 0.8, 0.7)
+    with pytest.raises(ExtractError, match="they were tuned with --frames 4 --size 32: pass these"):
+        load_backbone(name, weights=str(tmp_path / "run/backbone.safetensors"), frames=8, size=32)
 
 
 @pytest.mark.parametrize(

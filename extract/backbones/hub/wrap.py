@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ def wrap(
     else:
         with advised(advice):
             file = read_weights(weights)
-            model, missing = _from_file(file, fitted, name, translate), set()
+            with _tuned_otherwise(file, frames, pixels.size):
+                model, missing = _from_file(file, fitted, name, translate), set()
         known = facts(file)
     loaded = model.state_dict()
     broken = [key for key, tensor in loaded.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
@@ -116,6 +118,18 @@ def _from_file(file: WeightsFile, config: Any, name: str, translate: Translate) 
     state = fit_state(given, model.state_dict(), backbone=name)
     model.load_state_dict(state, assign=True)
     return model
+
+
+@contextmanager
+def _tuned_otherwise(file: WeightsFile, frames: int, size: int) -> Iterator[None]:
+    """Say of weights that do not fit what clips they were tuned on, as their positions are for those."""
+    made = (file.provenance.get("frames", frames), file.provenance.get("size", size))
+    try:
+        yield
+    except ExtractError as error:
+        if made == (frames, size):
+            raise
+        raise ExtractError(f"{error}; they were tuned with --frames {made[0]} --size {made[1]}: pass these") from error
 
 
 def _refitted(model: nn.Module, config: Any, fitted: Any, name: str) -> nn.Module:
