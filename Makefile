@@ -19,8 +19,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/mastaf demo --out runs/demo
 
+# Files of tests are shared out among as many processes as there are cores, each with one thread of its own.
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not soak" -q --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not soak" -q --durations=10 --numprocesses=auto --dist=loadfile
 
 soak: $(STAMP)
 	$(BIN)/python -m pytest -m soak --timeout=3600 -v
