@@ -4,6 +4,8 @@ Random weights, random clips, all variants in turns in one process, medians over
 large bfloat16 (float32) matrix product on the same device, measured in the same turns; the share of it is
 FLOPs a clip x clips a second / peak. On a GPU, memory is what the forward held at most.
 
+`--compile` adds torch.compile, for chains of modules (r3d): it does not follow the hooks of hub encoders.
+
     python benchmarks/backbones.py [--backbones r3d,tsn,vivit] [--batch 8] [--rounds 5] [--device cpu] [--compile]
 """
 

@@ -3,8 +3,7 @@
 Both sides run in this process on the same cubes and the same episodes, in turns, so that a busy machine slows both;
 each ratio is that of medians over the rounds. The plain side is `plain_mastaf.py`, with as many threads as are best for
 it; ours has the cubes with 16 bits in a bank, as `evaluate` and `train` have them. `with self maps` counts what is made
-once a video, for 10,000 episodes. Give OMP_WAIT_POLICY=PASSIVE, as the commands do for themselves, unless nothing else
-runs on the machine.
+once a video, for 10,000 episodes. Give GOMP_SPINCOUNT=3000, as the commands do for themselves.
 
     python benchmarks/fewshot.py [--rounds 5] [--episodes 300] [--store bench.zarr]
 """

@@ -2,11 +2,15 @@
 
 import os
 
+SPINS = 3000  # rounds of a waiting loop: microseconds
 
-def sleep_while_waiting() -> None:
-    """Let threads that wait sleep, unless the user's OMP_WAIT_POLICY says otherwise; before torch is loaded.
 
-    Threads that wait by spinning take the core that the others need: with other work on the machine, training and
-    scoring were four times slower.
+def spin_briefly() -> None:
+    """Let threads that wait go to sleep after microseconds, unless the user's OMP_WAIT_POLICY or GOMP_SPINCOUNT says
+    otherwise; before torch is loaded.
+
+    Threads that spin for long take the core that others need, and threads that sleep at once are woken too late:
+    docs/benchmarks.md has both.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))

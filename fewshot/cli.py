@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..cache import console
-from ..cache.threads import sleep_while_waiting
+from ..cache.threads import spin_briefly
 from . import cli_options as options
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def episodes(features: Path, json_file: Path | None, **given: Any) -> None:
 
 def main() -> None:
     """Entry point of `mastaf-fewshot`."""
-    sleep_while_waiting()
+    spin_briefly()
     with suppress(ValueError, OSError):
         # Memory maps of a store's shards hold descriptors, and the usual soft limit is low.
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

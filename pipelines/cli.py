@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ..cache import console
-from ..cache.threads import sleep_while_waiting
+from ..cache.threads import spin_briefly
 from ..fewshot import cli_options as options
 from . import finetune_cli, profile_cli, sweep_cli
 
@@ -101,5 +101,5 @@ cli.add_command(profile_cli.command, "profile")
 
 def main() -> None:
     """Entry point of `mastaf`."""
-    sleep_while_waiting()
+    spin_briefly()
     console.run(cli)
