@@ -214,6 +214,8 @@ def run_command(
     options |= {"device": devices, "compress": compress or "", "command": line, "overlap": overlap}
     summaries = extract_layers(videos, networks, outs=outs, **options)
     for place, summary in zip(outs, summaries, strict=True):
+        if len(outs) > 1:
+            console.say(f"{place}:")
         say_what_was_done(summary, place)
         say_what_is_next(summary, place, videos.index)
     stores = [summary.to_json() | {"store": str(place)} for place, summary in zip(outs, summaries, strict=True)]

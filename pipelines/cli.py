@@ -65,7 +65,8 @@ def demo(json_file: Path | None, **given: Any) -> int:
 )
 @options.path_option("--split-files", metavar="DIR", help="Folder of the published split's list files.")
 @click.option("--backbone", metavar="NAME", default="r3d-tiny", show_default=True, help="Name of the backbone.")
-@click.option("--weights", metavar="FILE|random", help="Weights of the backbone  [default: its own].")
+@click.option("--weights", metavar="FILE|DIR|hub|random", help="Weights of the backbone  [default: its own].")
+@click.option("--revision", metavar="NAME", help="Branch, tag or commit of weights on the hub  [default: main].")
 @options.path_option(
     "--out", metavar="DIR", help="Output folder  [default: runs/<dataset, or folder's name>_<backbone>]."
 )

@@ -38,6 +38,7 @@ def finetune(
     split_files: Path | None = None,
     backbone: str = "r3d-tiny",
     weights: str | None = None,
+    revision: str | None = None,
     recipe: str = "classify",
     frames: int | None = None,
     size: int | None = None,
@@ -58,7 +59,7 @@ def finetune(
     """Fine-tune and write OUT/backbone.safetensors (last), OUT/finetune.json and OUT/metrics.jsonl, and beside them the
     configuration of a model of the hub, without which its weights are no network.
 
-    weights: `random`, a file, or None for the backbone's own; epochs or steps: how long (default 40 epochs); lr:
+    weights, revision: where to start, see `load_backbone`; epochs or steps: how long (default 40 epochs); lr:
     default 2e-3 from random weights, 2e-4 from trained ones; augmentations: names of `augment.AUGMENTATIONS`, None
     for what suits the data set; seed: of all random choices, a folder's class split among them, as in extraction.
     Returns a summary of plain values. Raises PipelineError, ExtractError, or FewShotError for a device.
@@ -69,7 +70,9 @@ def finetune(
     options = {"batch": batch, "weight_decay": weight_decay, "device": str(resolve_device(device)), "seed": seed}
     out = _new_folder(out, default_folder(dataset, root, backbone), recipe)
     check_augmentations(augmentations or ())
-    base = load_backbone(backbone, weights=weights, frames=frames, size=size, resize=resize, seed=seed)
+    base = load_backbone(
+        backbone, weights=weights, revision=revision, frames=frames, size=size, resize=resize, seed=seed
+    )
     videos = find_dataset(dataset, root=root, split_files=split_files, seed=seed)
     say_what_was_found(videos)
     names = default_augmentations(videos.name, videos.flip_keeps_class) if augmentations is None else augmentations

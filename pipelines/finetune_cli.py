@@ -14,7 +14,10 @@ from ..cache import console
 @click.option("--recipe", type=click.Choice(["classify"]), default="classify", show_default=True, help="How to train.")
 @click.option("--root", type=click.Path(path_type=Path), help="Folder of the videos  [default: data/<dataset>].")
 @click.option("--split-files", type=click.Path(path_type=Path), help="Folder of the published split's list files.")
-@click.option("--weights", help="Where to start: FILE or 'random'  [default: the backbone's own].")
+@click.option(
+    "--weights", metavar="FILE|DIR|hub|random", help="Where to start; random: from nothing  [default: its own]."
+)
+@click.option("--revision", metavar="NAME", help="Branch, tag or commit of weights on the hub  [default: main].")
 @click.option("--frames", type=click.IntRange(1), help="Frames of a clip  [default: the backbone's].")
 @click.option("--size", type=click.IntRange(1), help="Side of a clip in pixels  [default: the backbone's].")
 @click.option("--resize", type=click.Choice(["squash", "short"]), default="squash", show_default=True)

@@ -25,6 +25,7 @@ def run_two_stage(
     split_files: Path | None,
     backbone: str,
     weights: str | None,
+    revision: str | None = None,
     out: Path | None,
     way: int | None,
     shot: int,
@@ -40,7 +41,7 @@ def run_two_stage(
     """
     out = out or default_folder(dataset, root, backbone)
     console.say(f"[1/3] extract with {backbone}")
-    summary = _extract(out / "cubes.zarr", dataset, root, split_files, backbone, weights, workers)
+    summary = _extract(out / "cubes.zarr", dataset, root, split_files, backbone, weights, revision, workers)
 
     store = open_store(out / "cubes.zarr")
     scored, trains = _choose_split(store), bool(store.index.classes_of("train"))
@@ -75,9 +76,10 @@ def _extract(
     split_files: Path | None,
     backbone: str,
     weights: str | None,
+    revision: str | None,
     workers: int | None,
 ) -> ExtractSummary:
-    network = load_backbone(backbone, weights=weights)
+    network = load_backbone(backbone, weights=weights, revision=revision)
     videos = find_dataset(dataset, root=root, split_files=split_files)
     say_what_was_found(videos)
     summary = extract(videos, network, out=path, workers=workers)

@@ -70,6 +70,7 @@ def test_val_classes_are_scored_where_there_are_no_test_classes_and_nothing_is_s
         ({"train": ("shake", "grow"), "test": ("rock", "chase")}, ("--way", 5), "way (5)"),
         ({"test": ("rock", "chase")}, ("--backbone", "r3d_tiny"), "did you mean r3d-tiny"),
         ({"test": ("rock", "chase")}, ("--dataset", "hmbd51"), "did you mean hmdb51"),
+        ({"test": ("rock", "chase")}, ("--revision", "v1"), "revision (v1) is for weights of the hub"),
     ],
 )
 def test_wrong_input_is_one_line_and_status_2(videos, mastaf, tmp_path, splits, options, words) -> None:
