@@ -55,18 +55,15 @@ def load(
     name = f"hf:{model_id}"
     folder, file = find_folder(model_id, weights, revision)
     config = read_config(folder.path, name)
-    source = f"random (seed {seed})" if weights == "random" else str(file or folder.source)
     return wrap(
         name=name,
         config=config,
         pixels=read_pixel_rule(folder.path, size=size, resize=resize, usual=usual_size(config)),
         frames=frames or usual_frames(config) or IMAGE_FRAMES,
-        weights=None if weights == "random" else (file or folder.path),
-        source=source,
+        **origin(weights, folder, file, seed),
         facts=lambda found: known_facts(folder, config, found),
         layer=layer,
         seed=seed,
-        revision=folder.revision,
         beside=folder.settings(),
         advice=where_to_put(model_id),
     )
@@ -94,6 +91,14 @@ def find_folder(
     if known:
         return _no_folder(weights, revision), file
     return find_model(model_id, weights=None, revision=revision, only_config=True), file
+
+
+def origin(weights: str | None, folder: ModelFolder, file: Path | None, seed: int) -> dict[str, Any]:
+    """What `wrap` must know of where weights come from, given what `find_folder` found: its arguments weights, source
+    and revision."""
+    if weights == "random":
+        return {"weights": None, "source": f"random (seed {seed})", "revision": folder.revision}
+    return {"weights": file or folder.path, "source": str(file or folder.source), "revision": folder.revision}
 
 
 def _no_folder(weights: str, revision: str | None) -> ModelFolder:

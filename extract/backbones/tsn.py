@@ -19,7 +19,7 @@ from .base import Backbone
 from .hub.files import ModelFolder
 from .hub.model import read_config
 from .hub.wrap import own_names, wrap
-from .huggingface import find_folder, known_facts
+from .huggingface import find_folder, known_facts, origin
 from .weights import WeightsFile
 
 MODEL_ID = "microsoft/resnet-50"
@@ -80,12 +80,10 @@ def load(
         config=transformers.ResNetConfig(),
         pixels=pixel_rule(size or 224, resize=resize, mean=MEAN, std=STD),
         frames=frames or FRAMES,
-        weights=None if weights == "random" else (file or folder.path),
-        source=f"random (seed {seed})" if weights == "random" else str(file or folder.source),
+        **origin(weights, folder, file, seed),
         facts=lambda found: _facts(folder, found),
         layer=layer,
         seed=seed,
-        revision=folder.revision,
         translate=from_torchvision,
         advice=ADVICE,
     )

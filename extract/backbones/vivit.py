@@ -15,7 +15,7 @@ from .hub.build import usual_size
 from .hub.model import read_config
 from .hub.pixels import read_pixel_rule
 from .hub.wrap import wrap
-from .huggingface import find_folder, known_facts
+from .huggingface import find_folder, known_facts, origin
 
 MODEL_ID = "google/vivit-b-16x2-kinetics400"
 FRAMES = 8
@@ -69,12 +69,10 @@ def load(
         config=config,
         pixels=rule,
         frames=frames or FRAMES,
-        weights=None if weights == "random" else (file or folder.path),
-        source=f"random (seed {seed})" if weights == "random" else str(file or folder.source),
+        **origin(weights, folder, file, seed),
         facts=lambda found: known_facts(folder, config, found),
         layer=layer,
         seed=seed,
-        revision=folder.revision,
         beside=folder.settings(),
         advice=ADVICE,
     )
