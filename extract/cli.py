@@ -11,6 +11,7 @@ import click
 
 from ..cache import console
 from ..cache.spec import TIMES
+from ..cache.threads import spin_briefly
 from .backbones.plugins import backbone_names, find_loader
 from .datasets import DATASETS, find_dataset
 from .errors import ExtractError
@@ -113,7 +114,10 @@ class _BackboneOption(click.Option):
     help="auto: bf16 where it is fast.",
 )
 @click.option("--devices", metavar="DEVICE", default="auto", show_default=True, help="auto, cpu or cuda:N.")
-@click.option("--workers", type=click.IntRange(1), help="Decoding threads  [default: one a core].")
+@click.option(
+    "--workers", type=click.IntRange(1), help="Decoding threads  [default: as many as keep up, by measuring; see docs]."
+)
+@click.option("--queue", type=click.IntRange(1), help="Clips decoded ahead  [default: by measuring].")
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Clips a forward pass.")
 @click.option(
     "--limit", type=click.IntRange(1), metavar="N", help="Only N videos, spread over splits and classes; needs --out."
@@ -197,19 +201,18 @@ def run_command(
     say_what_was_found(videos)
     overlap = compare(known, videos.index) if known is not None else None
 
-    from .backbones.registry import load_backbone
+    from .backbones.registry import load_layers
     from .run import extract_layers
 
     how = {"frames": frames, "size": size, "resize": resize, "time": time, "revision": revision, "seed": seed}
-    network = load_backbone(backbone, weights=weights, layer=layers[0] if layers else None, **how)
-    networks = [network, *(network.at(layer) for layer in layers[1:])]
+    networks = load_layers(backbone, layers=layers, weights=weights, **how)
     for place, cubes in zip(outs, networks, strict=True):
         shape = " x ".join(map(str, cubes.cube_shape))
         console.say(
             f"store: {place} (cubes of {shape} by {backbone} at {cubes.layer}, weights: {cubes.weights_source})"
         )
     if overlap is not None:
-        say_overlap(overlap, network.facts)
+        say_overlap(overlap, networks[0].facts)
     line = shlex.join(["mastaf-extract", *sys.argv[1:]])
     options |= {"device": devices, "compress": compress or "", "command": line, "overlap": overlap}
     summaries = extract_layers(videos, networks, outs=outs, **options)
@@ -256,4 +259,5 @@ def outs_of(out: Path, layers: Sequence[str]) -> list[Path]:
 
 def main() -> None:
     """Entry point of `mastaf-extract`."""
+    spin_briefly()
     console.run(command)

@@ -47,7 +47,8 @@ def say_what_was_done(summary: "ExtractSummary", out: Path) -> None:
     if summary.done:
         console.say(
             f"bound by {summary.bound}: waited {seconds['wait']:.1f} s for decoders ({seconds['decode']:.1f} s of "
-            f"decoding), forward {seconds['forward']:.1f} s, write {seconds['write']:.1f} s"
+            f"decoding in {summary.decoders} threads), forward {seconds['forward']:.1f} s, {seconds['write_wait']:.1f} "
+            f"s for the writer ({seconds['write']:.1f} s of writing)"
         )
     for failure in summary.failures[:SHOWN_FAILURES]:
         console.say(f"failed: {shown(failure['key'])}: {shown(failure['reason'])}")

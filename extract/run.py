@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from ..cache.console import Progress
 from ..cache.index import FAILED, MISSING
 from ..cache.label_overlap import LabelOverlap
 from ..cache.packing import default_shard_rows
@@ -16,17 +15,17 @@ from ..cache.spec import FeatureSpec
 from ..cache.store import Store, store_class, writer_lock
 from .backbones.base import Backbone
 from .backbones.check import check_network
-from .decode import Clip, decode_clip
-from .decode_ahead import decode_in_order
 from .errors import ExtractError
 from .limit import spread_rows
+from .meter import Meter
 from .opening import open_or_create, require_same_device, require_same_layout
+from .pipeline import Pipeline
 from .provenance import provenance
 from .recipe import check_flip, device_name, make_spec, resolve_device
-from .shard_work import Forward, ShardWork, Timer, extract_rows
 from .summary import ExtractSummary, summarise
+from .tasks import make_tasks
+from .timer import Timer
 from .videos import VideoSet
-from .workers import default_workers
 
 
 def extract(videos: VideoSet, backbone: Backbone, *, out: Path, **options: Any) -> ExtractSummary:
@@ -44,6 +43,7 @@ def extract_layers(
     precision: str = "auto",
     device: str = "auto",
     workers: int | None = None,
+    queue: int | None = None,
     limit: int | None = None,
     retry_failed: bool = False,
     shard_rows: int | None = None,
@@ -59,10 +59,11 @@ def extract_layers(
 
     backbones: layers of one network (see `Backbone.at`), computed in one pass, each into a store of its own. A video
     that cannot be used is a failed row with its reason, and the run goes on. Finished shards are not done again, and
-    in the others only the missing rows are; a run that was stopped and one that was not give the same bits. limit:
-    that many videos, spread over splits and classes; retry_failed: also rows that failed before; shard_rows,
-    compress, batch, threads: of new stores, which keep their own. command: for the provenance. overlap: a finding on
-    the labels that the weights saw, which the stores keep in place of an earlier one.
+    in the others only the missing rows are; a run that was stopped and one that was not give the same bits. workers,
+    queue: decoding threads and decoded clips ahead, else chosen by measuring; limit: that many videos, spread over
+    splits and classes; retry_failed: also rows that failed before; shard_rows, compress, batch, threads: of new
+    stores, which keep their own. command: for the provenance. overlap: a finding on the labels that the weights saw,
+    which the stores keep in place of an earlier one.
 
     Returns a summary for each store; their seconds are those of the whole pass. Raises ExtractError or CacheError on
     wrong input or a store of other cubes, StoppedError or OSError when the machine stops it; what was written stays.
@@ -94,12 +95,14 @@ def extract_layers(
             _rows_to_do(store, states, limit=limit, retry_failed=retry_failed)
             for store, states in zip(stores, before, strict=True)
         ]
+        decoders = 0
         if any(rows):
-            _extract_rows(
-                stores, rows, videos, backbones, target, workers or default_workers(), timer, progress=progress
+            decoders = _extract_rows(
+                stores, rows, videos, backbones, target, timer, workers=workers, queue=queue, progress=progress
             )
     return [
-        summarise(store, states, done, timer.seconds) for store, states, done in zip(stores, before, rows, strict=True)
+        summarise(store, states, done, timer.seconds, decoders=decoders)
+        for store, states, done in zip(stores, before, rows, strict=True)
     ]
 
 
@@ -145,70 +148,28 @@ def _extract_rows(
     videos: VideoSet,
     backbones: Sequence[Backbone],
     target: torch.device,
-    workers: int,
     timer: Timer,
     *,
+    workers: int | None,
+    queue: int | None,
     progress: bool,
-) -> None:
-    """Extract each store's `rows` shard by shard. Decoders work ahead, across shards; everything else happens in this
-    thread. Only the layers of stores that lack rows are computed."""
+) -> int:
+    """Extract each store's `rows` shard by shard; only the layers of stores that lack rows are computed. Returns the
+    number of decoders."""
     busy = [number for number, todo in enumerate(rows) if todo]
-    spec, header, network = stores[0].spec, stores[0].header, backbones[0]
-    every = sorted(set().union(*rows))
-
-    def load(row: int) -> Clip:
-        path, key = videos.root / videos.index.paths[row], videos.index.keys[row]
-        return decode_clip(path, frames=network.frames, rule=network.pixels, sampling=spec.sampling, key=key)
-
+    lacking = [stores[number] for number in busy]
+    tasks = list(make_tasks(lacking, [rows[number] for number in busy], videos.index.paths))
     threads = torch.get_num_threads()
-    torch.set_num_threads(header.threads)
+    torch.set_num_threads(stores[0].header.threads)
+    decoders = 0
     try:
         chosen = [backbones[number] for number in busy]
-        forward = Forward(chosen, views=spec.views, precision=spec.precision, device=target)
-        clips = decode_in_order(every, load, workers=workers, in_flight=header.batch + 2 * workers)
-        with closing(clips), _Meter(len(every), shown=progress) as meter:
-            for shard, of_shard in _by_shard(every, header.shard_rows).items():
-                works = [ShardWork(stores[n], shard, sorted(set(of_shard) & set(rows[n]))) for n in busy]
-                extract_rows(
-                    works,
-                    of_shard,
-                    start=shard * header.shard_rows,
-                    batch=header.batch,
-                    clips=clips,
-                    forward=forward,
-                    timer=timer,
-                    tell=meter.tell,
-                )
-                with timer.measure("write"):
-                    for work in works:
-                        if work.rows:  # this shard of this store may have been finished before
-                            work.write(device=device_name(target))
+        pipeline = Pipeline(lacking, chosen, root=videos.root, device=target, workers=workers, queue=queue)
+        meter = Meter(sum(len(task.every) for task in tasks), shown=progress)
+        with meter, closing(pipeline.run(tasks, tell=meter.tell)) as finished:
+            for done in finished:
+                timer.add(done.seconds)
+                decoders = done.decoders
     finally:
         torch.set_num_threads(threads)
-
-
-def _by_shard(rows: Sequence[int], shard_rows: int) -> dict[int, list[int]]:
-    shards: dict[int, list[int]] = {}
-    for row in rows:
-        shards.setdefault(row // shard_rows, []).append(row)
-    return shards
-
-
-class _Meter:
-    """The progress display, with the failures so far."""
-
-    def __init__(self, total: int, *, shown: bool) -> None:
-        self._bar = Progress(total, "extract", "videos") if shown else None
-        self._failed = 0
-
-    def tell(self, failed: bool) -> None:
-        self._failed += failed
-        if self._bar is not None:
-            self._bar.advance(note=f"{self._failed} failed" if self._failed else "")
-
-    def __enter__(self) -> "_Meter":
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        if self._bar is not None:
-            self._bar.__exit__(*error)
+    return decoders

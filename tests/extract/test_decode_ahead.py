@@ -8,8 +8,12 @@ import pytest
 
 pytest.importorskip("mastaf.extract.decode")
 from mastaf.extract.decode import Clip
-from mastaf.extract.decode_ahead import decode_in_order
+from mastaf.extract.decode_ahead import DecodeAhead
 from mastaf.extract.errors import VideoError
+
+
+def ahead(rows, load, workers, in_flight):
+    return DecodeAhead(rows, load, threads=workers, workers=workers, in_flight=in_flight)
 
 
 def clip(row):
@@ -23,7 +27,7 @@ def test_clips_come_in_order_whatever_takes_long(workers):
         return clip(row)
 
     rows = [7, 3, 9, 0, 1, 2, 8, 4]
-    found = list(decode_in_order(rows, load, workers=workers, in_flight=4))
+    found = list(ahead(rows, load, workers, 4))
     assert [d.row for d in found] == rows
     assert [int(d.clip.pixels[0, 0, 0, 0]) for d in found if d.clip] == rows
 
@@ -38,7 +42,7 @@ def test_no_more_clips_are_decoded_than_may_be_in_flight(workers, in_flight):
         return clip(row)
 
     most = 0
-    with_taken = decode_in_order(range(30), load, workers=workers, in_flight=in_flight)
+    with_taken = ahead(range(30), load, workers, in_flight)
     for taken, _ in enumerate(with_taken, start=1):
         time.sleep(0.002)  # the consumer is the slow one
         with lock:
@@ -58,7 +62,7 @@ def test_a_video_error_is_a_reason_and_another_error_is_the_end(workers):
 
     found = []
     with pytest.raises(RuntimeError, match="a fault"):
-        for decoded in decode_in_order(range(20), load, workers=workers, in_flight=2):
+        for decoded in ahead(range(20), load, workers, 2):
             found.append(decoded)
     assert [d.clip is None for d in found] == [False, True, False][: len(found)]
     if len(found) > 1:
@@ -74,7 +78,7 @@ def test_closing_early_starts_nothing_more_and_does_not_hang(workers):
         begun.append(row)
         return clip(row)
 
-    clips = decode_in_order(range(1000), load, workers=workers, in_flight=3)
+    clips = ahead(range(1000), load, workers, 3)
     next(clips)
     clips.close()
     time.sleep(0.05)
@@ -96,5 +100,32 @@ def test_an_interrupt_while_waiting_ends_at_once():
     threading.Timer(0.05, release.set).start()
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        list(decode_in_order(range(100), load, workers=3, in_flight=2))
+        list(ahead(range(100), load, 3, 2))
     assert time.monotonic() - start < 3
+
+
+def test_the_number_of_decoders_and_the_queue_can_change_on_the_way():
+    at_work, most, lock = 0, 0, threading.Lock()
+
+    def load(row):
+        nonlocal at_work, most
+        with lock:
+            at_work += 1
+            most = max(most, at_work)
+        time.sleep(0.003)
+        with lock:
+            at_work -= 1
+        return clip(row)
+
+    clips = DecodeAhead(range(60), load, threads=6, workers=1, in_flight=8)
+    found = [next(clips).row for _ in range(10)]
+    assert most == 1
+    clips.resize(workers=4, in_flight=12)
+    found += [next(clips).row for _ in range(20)]
+    assert 1 < most <= 4
+    time.sleep(0.05)  # whatever had begun ends
+    most = 0
+    clips.resize(workers=2, in_flight=64)
+    found += [decoded.row for decoded in clips]
+    assert most <= 2
+    assert found == list(range(60))

@@ -10,6 +10,7 @@ import torch
 from mastaf.cache.errors import CacheError, SpecMismatchError, StoppedError
 from mastaf.cache.index import DONE, FAILED, MISSING, VideoIndex
 from mastaf.cache.store import open_store, writer_lock
+from mastaf.extract import pipeline as pipeline_module
 from mastaf.extract import run as run_module
 from mastaf.extract import shard_work
 from mastaf.extract.backbones.base import Backbone, StagedNet
@@ -93,7 +94,7 @@ def clip_of(key, frames=FRAMES, size=SIZE):
 @pytest.fixture
 def decoder(monkeypatch):
     fake = FakeDecoder()
-    monkeypatch.setattr(run_module, "decode_clip", fake)
+    monkeypatch.setattr(pipeline_module, "decode_clip", fake)
     return fake
 
 
@@ -255,7 +256,7 @@ def test_a_cube_of_nan_is_a_failed_row(tmp_path, go, monkeypatch):
 
     backbone = make_backbone()
     backbone.module.conv = torch.nn.Sequential(Contrast(), backbone.module.conv)
-    monkeypatch.setattr(run_module, "decode_clip", decode)
+    monkeypatch.setattr(pipeline_module, "decode_clip", decode)
     summary = go(backbone=backbone)
     (failure,) = summary.failures
     assert failure["key"] == "train/1/1.mp4"
@@ -341,7 +342,7 @@ def test_one_overflow_spares_the_other_rows_of_its_batch(tmp_path, go, monkeypat
         pixels = clip_of(key) if key == "train/1/1.mp4" else np.full((FRAMES, SIZE, SIZE, 3), 127, np.uint8)
         return Clip(pixels, "a note")
 
-    monkeypatch.setattr(run_module, "decode_clip", decode)
+    monkeypatch.setattr(pipeline_module, "decode_clip", decode)
     summary = go(backbone=make_backbone(gain=1e5))
     assert [failure["key"] for failure in summary.failures] == ["train/1/1.mp4"]
     assert 1 not in open_store(tmp_path / "s.zarr").notes()
@@ -484,10 +485,11 @@ def test_wrong_options_are_named(go, change, message):
 
 
 def test_a_store_of_another_kind_of_device_is_refused(tmp_path, go, monkeypatch):
-    monkeypatch.setattr(run_module, "device_name", lambda device: "cuda Imaginary 9000")
+    for module in (run_module, pipeline_module):
+        monkeypatch.setattr(module, "device_name", lambda device: "cuda Imaginary 9000")
     go(limit=3)
     monkeypatch.undo()
-    monkeypatch.setattr(run_module, "decode_clip", FakeDecoder())
+    monkeypatch.setattr(pipeline_module, "decode_clip", FakeDecoder())
     with pytest.raises(ExtractError, match="computed on cuda Imaginary 9000, and this run is on cpu"):
         go()
 
