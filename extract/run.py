@@ -158,7 +158,8 @@ def _extract_rows(
 
     def load(row: int) -> Clip:
         path, key = videos.root / videos.index.paths[row], videos.index.keys[row]
-        return decode_clip(path, frames=network.frames, rule=network.pixels, sampling=spec.sampling, key=key)
+        how = {"rule": network.pixels, "views": spec.views, "sampling": spec.sampling}
+        return decode_clip(path, frames=network.frames, key=key, **how)
 
     threads = torch.get_num_threads()
     torch.set_num_threads(header.threads)

@@ -14,7 +14,6 @@ from ..cache.store import Store
 from .backbones.base import Backbone
 from .backbones.inference import prepare
 from .decode_ahead import Decoded
-from .views import apply_view
 
 
 class Timer:
@@ -34,19 +33,19 @@ class Timer:
 
 
 class Forward:
-    """Backbones of one network as extraction uses them: uint8 clips in, float32 cubes of every view out."""
+    """Backbones of one network as extraction uses them: uint8 views of clips in, float32 cubes of every view out."""
 
     def __init__(
         self, backbones: Sequence[Backbone], *, views: Sequence[str], precision: str, device: torch.device
     ) -> None:
         self._run = prepare(backbones, precision=precision, device=device)
-        self._views = views
-        self.clip_shape = (backbones[0].frames, backbones[0].size, backbones[0].size, 3)
+        self.clip_shape = (len(views), backbones[0].frames, backbones[0].size, backbones[0].size, 3)
 
     def __call__(self, clips: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """Clips [b, frames, size, size, 3] -> cubes [b, views, c, t, h, w] of each backbone. Every view has batches
-        of its own."""
-        by_view = [self._run(torch.from_numpy(np.ascontiguousarray(apply_view(v, clips)))) for v in self._views]
+        """Clips [b, views, frames, size, size, 3] -> cubes [b, views, c, t, h, w] of each backbone. Every view has
+        batches of its own, so that its bits do not depend on the others."""
+        of_views = clips.swapaxes(0, 1)  # [views, b, frames, size, size, 3]
+        by_view = [self._run(torch.from_numpy(np.ascontiguousarray(view))) for view in of_views]
         return [torch.stack(cubes, dim=1).numpy() for cubes in zip(*by_view, strict=True)]  # [b, views, c, t, h, w]
 
 
@@ -120,7 +119,7 @@ def extract_rows(
     batch is padded to the full size. So a row's bits do not depend on which rows are done with it.
     """
     for first in sorted({row - (row - start) % batch for row in rows}):
-        pixels = np.zeros((batch, *forward.clip_shape), np.uint8)  # [b, frames, size, size, 3]
+        pixels = np.zeros((batch, *forward.clip_shape), np.uint8)  # [b, views, frames, size, size, 3]
         usable: list[int] = []
         notes: dict[int, str] = {}
         for row in (row for row in rows if first <= row < first + batch):
@@ -132,7 +131,7 @@ def extract_rows(
                     work.fail(row, decoded.reason)
                 tell(True)
                 continue
-            pixels[row - first] = decoded.clip.pixels
+            pixels[row - first] = decoded.clip.views
             if decoded.clip.note:
                 notes[row] = decoded.clip.note
             usable.append(row)
