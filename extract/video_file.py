@@ -90,6 +90,8 @@ def _attempt(path: Path, choose: Callable[[int], list[int]], n: int, rule: Pixel
         # Too many frames: the run ended before the video did.
         reached_end = len(done.frames) < len(distinct)
         return _Attempt(n, None, done.complaint, (done.decoded or 0) if reached_end else 0)
+    if chosen == distinct:
+        return _Attempt(n, done.frames, done.complaint)
     place = {k: i for i, k in enumerate(distinct)}
     return _Attempt(n, done.frames[[place[k] for k in chosen]], done.complaint)  # frames: [m, crops, h, w, 3]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..cache.views import check_views, parse_view
+from ..cache.views import View, check_views, parse_view
 from .errors import ExtractError
 from .sampling import jitter_indices, select_indices
 
@@ -37,7 +37,12 @@ class ViewCutter:
         return chosen
 
     def cut(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 [views, m, size, size, 3] of the pixels [jitters * m, crops, size, size, 3] of `choose`'s frames."""
+        """uint8 [views, m, size, size, 3] of the pixels [jitters * m, crops, size, size, 3] of `choose`'s frames.
+
+        Without a copy where there is nothing to cut.
+        """
+        if self._views == [View()]:
+            return pixels[None, :, 0]  # [1, m, h, w, 3]
         views = np.empty((len(self._views), self._frames, *pixels.shape[2:]), np.uint8)  # [views, m, h, w, 3]
         for out, view in zip(views, self._views, strict=True):
             first = self._jitters.index(view.jitter) * self._frames
