@@ -3,9 +3,8 @@
     python benchmarks/extract.py [--backbones r3d,r3d-tiny] [--clips 300] [--rounds 3] [--memory]
 
 The run cannot be faster than its slowest part, nor than the processor seconds of both parts over the cores. The three
-take turns in one process, a round each; what is printed are medians. Videos: H.264, 320 x 240, 7 s for large
-networks, and 112 x 112, 1 s for r3d-tiny. With --memory the peak memory of a process that extracts 300 clips and of one that
-extracts 3,000 is compared instead.
+take turns in one process, a round each; what is printed are medians. Videos: H.264, 320 x 240, 7 s for large networks,
+and 112 x 112, 1 s for r3d-tiny. With --memory the peak memory of processes that extract 300 and 3,000 clips instead.
 """
 
 import argparse

@@ -97,7 +97,8 @@ class _BackboneOption(click.Option):
     default="plain",
     show_default=True,
     callback=_names,
-    help="plain, or plain,flip: also the mirrored video.",
+    help="plain and, for training alone: t1, t2, ... (jittered frames), left, right, top, bottom, topleft, ..., "
+    "bottomright (other crops), flip; combined as in topleft+t1+flip.",
 )
 @click.option(
     "--sampling",
@@ -125,7 +126,7 @@ class _BackboneOption(click.Option):
 @click.option("--shard-rows", type=click.IntRange(1), help="Videos a shard  [default: 64, or 64 MB].")
 @click.option("--compress", type=click.Choice(["zstd"]), help="Compress shards (then they cannot be memory-mapped).")
 @click.option("--retry-failed", is_flag=True, help="Also try the videos that failed before.")
-@click.option("--allow-flip", is_flag=True, help="Allow the view flip where left and right are labels.")
+@click.option("--allow-flip", is_flag=True, help="Allow views with flip where left and right are labels.")
 @click.option(
     "--seed",
     type=click.IntRange(0),
@@ -148,6 +149,7 @@ def command(json_file: Path | None, **options: Any) -> int:
       mastaf-extract --backbone r3d-tiny --dataset motion
       mastaf-extract --backbone r3d --weights r3d50_KMS_200ep.pth --dataset hmdb51 --root /data/hmdb51
       mastaf-extract --backbone r3d --dataset hmdb51 --root /data/hmdb51 --labels kinetics700.txt
+      mastaf-extract --backbone r3d --dataset ucf101 --root /data/ucf101 --views plain,t1,t2,flip,t1+flip
       mastaf-extract --backbone r3d-tiny --dataset folder --root my_videos --out runs/mine.zarr
       mastaf-extract --backbone tsn --time mean --dataset hmdb51 --root /data/hmdb51
       mastaf-extract --backbone hf:facebook/dinov2-base --dataset folder --root my_videos
@@ -189,13 +191,13 @@ def run_command(
         raise click.UsageError("--limit needs --out, so that an unfinished store is not taken for the data set's")
     from ..cache.store import store_class
     from .label_list import compare, read_labels
-    from .views import check_views
+    from .views import check_sampling
 
     # What costs nothing to check is checked before a data set is read or rendered.
     outs = outs_of(out or default_out(dataset, root, backbone), layers)
     for place in outs:
         store_class(place)
-    check_views(options["views"])
+    check_sampling(options["views"], options["sampling"])
     known = read_labels(labels) if labels is not None else None
     videos = find_dataset(dataset, root=root, split_files=split_files, seed=seed)
     say_what_was_found(videos)

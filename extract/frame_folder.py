@@ -47,7 +47,7 @@ def list_frames(folder: Path) -> list[str]:
 def decode_folder(
     folder: Path, choose: Callable[[int], list[int]], rule: PixelRule, *, deadline: float
 ) -> tuple[np.ndarray, str]:
-    """(uint8 RGB `[m, size, size, 3]`, note) of the frames `choose(n)` of a folder with n images.
+    """(uint8 RGB `[m, crops, size, size, 3]`, note) of the frames `choose(n)` of a folder with n images.
 
     The images may differ in size and kind. VideoError names the first one that cannot be read.
     """
@@ -73,11 +73,11 @@ def decode_folder(
                 raise VideoError(f"frame '{shown(names[k])}' is not an image that ffmpeg can read: {reason}")
             frames[k] = decoded[0]
             complaints += [f"frame '{shown(names[k])}': {complaint}"] if complaint else []
-    return np.stack([frames[k] for k in chosen]), complaints[0] if complaints else ""  # [m, h, w, 3]
+    return np.stack([frames[k] for k in chosen]), complaints[0] if complaints else ""  # [m, crops, h, w, 3]
 
 
 def _decode_images(images: list[bytes], codec: str, rule: PixelRule, deadline: float) -> tuple[np.ndarray, str]:
-    """(uint8 RGB `[k, size, size, 3]`, complaint): k is len(images) when every image could be decoded."""
+    """(uint8 RGB `[k, crops, size, size, 3]`, complaint): k is len(images) when every image could be decoded."""
     stream = ffmpeg.input(
         "pipe:0",
         format="avi",
@@ -94,7 +94,7 @@ def _decode_images(images: list[bytes], codec: str, rule: PixelRule, deadline: f
         done = render(stream, rule, at_most=len(images) + 1, deadline=deadline, stdin=as_avi(images))
         return done.frames, done.complaint
     except UnreadableError as error:
-        return np.empty((0, rule.size, rule.size, 3), np.uint8), str(error)
+        return np.empty((0, len(rule.crops), rule.size, rule.size, 3), np.uint8), str(error)
 
 
 def _read_image(folder: Path, name: str) -> tuple[str, bytes]:

@@ -49,7 +49,7 @@ class Pipeline:
     ) -> None:
         self._stores, self._root, self._device = stores, root, device_name(device)
         self._header, spec = stores[0].header, stores[0].spec
-        self._sampling, self._network = spec.sampling, backbones[0]
+        self._sampling, self._views, self._network = spec.sampling, spec.views, backbones[0]
         self._forward = Forward(backbones, views=spec.views, precision=spec.precision, device=device)
         clip_bytes = int(np.prod(self._forward.clip_shape))
         self._tuner = Tuner(
@@ -78,7 +78,8 @@ class Pipeline:
 
         def load(row: int) -> Clip:
             path, network = self._root / paths[row], self._network
-            return decode_clip(path, frames=network.frames, rule=network.pixels, sampling=self._sampling, key=keys[row])
+            how = {"rule": network.pixels, "views": self._views, "sampling": self._sampling}
+            return decode_clip(path, frames=network.frames, key=keys[row], **how)
 
         ahead = self._tuner.ahead
         return DecodeAhead(
@@ -108,7 +109,7 @@ class Pipeline:
         start = task.shard * self._header.shard_rows
         for first in sorted({row - (row - start) % batch for row in rows}):
             of_batch = [row for row in rows if first <= row < first + batch]
-            pixels = np.zeros((batch, *self._forward.clip_shape), np.uint8)  # [b, frames, size, size, 3]
+            pixels = np.zeros((batch, *self._forward.clip_shape), np.uint8)  # [b, views, frames, size, size, 3]
             usable: list[int] = []
             notes: dict[int, str] = {}
             for row in of_batch:
@@ -117,7 +118,7 @@ class Pipeline:
                     for work in works:
                         work.fail(row, decoded.reason)
                     continue
-                pixels[row - first] = decoded.clip.pixels
+                pixels[row - first] = decoded.clip.views
                 if decoded.clip.note:
                     notes[row] = decoded.clip.note
                 usable.append(row)

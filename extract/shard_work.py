@@ -11,23 +11,22 @@ from ..cache.packing import pack_float16
 from ..cache.store import Store
 from .backbones.base import Backbone
 from .backbones.inference import prepare
-from .views import apply_view
 
 
 class Forward:
-    """Backbones of one network as extraction uses them: uint8 clips in, float32 cubes of every view out."""
+    """Backbones of one network as extraction uses them: uint8 views of clips in, float32 cubes of every view out."""
 
     def __init__(
         self, backbones: Sequence[Backbone], *, views: Sequence[str], precision: str, device: torch.device
     ) -> None:
         self._run = prepare(backbones, precision=precision, device=device)
-        self._views = views
-        self.clip_shape = (backbones[0].frames, backbones[0].size, backbones[0].size, 3)
+        self.clip_shape = (len(views), backbones[0].frames, backbones[0].size, backbones[0].size, 3)
 
     def __call__(self, clips: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """Clips [b, frames, size, size, 3] -> cubes [b, views, c, t, h, w] of each backbone. Every view has batches
-        of its own."""
-        by_view = [self._run(torch.from_numpy(np.ascontiguousarray(apply_view(v, clips)))) for v in self._views]
+        """Clips [b, views, frames, size, size, 3] -> cubes [b, views, c, t, h, w] of each backbone. Every view has
+        batches of its own, so that its bits do not depend on the others."""
+        of_views = clips.swapaxes(0, 1)  # [views, b, frames, size, size, 3]
+        by_view = [self._run(torch.from_numpy(np.ascontiguousarray(view))) for view in of_views]
         return [torch.stack(cubes, dim=1).numpy() for cubes in zip(*by_view, strict=True)]  # [b, views, c, t, h, w]
 
 

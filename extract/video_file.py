@@ -52,7 +52,7 @@ class _Attempt:
 def decode_video(
     path: Path, choose: Callable[[int], list[int]], rule: PixelRule, *, deadline: float
 ) -> tuple[np.ndarray, str]:
-    """(uint8 RGB `[m, size, size, 3]`, note) of the frames `choose(n)` of a regular file with n frames."""
+    """(uint8 RGB `[m, crops, size, size, 3]`, note) of the frames `choose(n)` of a regular file with n frames."""
     try:
         return _decode(path, choose, rule, deadline)
     except UnreadableError as error:
@@ -90,8 +90,10 @@ def _attempt(path: Path, choose: Callable[[int], list[int]], n: int, rule: Pixel
         # Too many frames: the run ended before the video did.
         reached_end = len(done.frames) < len(distinct)
         return _Attempt(n, None, done.complaint, (done.decoded or 0) if reached_end else 0)
+    if chosen == distinct:
+        return _Attempt(n, done.frames, done.complaint)
     place = {k: i for i, k in enumerate(distinct)}
-    return _Attempt(n, done.frames[[place[k] for k in chosen]], done.complaint)  # frames: [m, h, w, 3]
+    return _Attempt(n, done.frames[[place[k] for k in chosen]], done.complaint)  # frames: [m, crops, h, w, 3]
 
 
 def _is_one_of(numbers: list[int]) -> str:

@@ -263,6 +263,6 @@ def test_too_many_frames(make_video: MakeVideo, rule: PixelRule, monkeypatch: py
 
 
 def test_a_clip_checks_itself_and_shows_its_shape() -> None:
-    assert repr(Clip(np.zeros((2, 4, 4, 3), np.uint8), "x")) == "Clip(pixels=uint8 [2, 4, 4, 3], note='x')"
+    assert repr(Clip(np.zeros((1, 2, 4, 4, 3), np.uint8), "x")) == "Clip(views=uint8 [1, 2, 4, 4, 3], note='x')"
     with pytest.raises(ValueError, match="must be uint8"):
-        Clip(np.zeros((2, 4, 4, 3), np.float32), "")
+        Clip(np.zeros((1, 2, 4, 4, 3), np.float32), "")

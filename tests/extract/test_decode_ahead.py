@@ -17,7 +17,7 @@ def ahead(rows, load, workers, in_flight):
 
 
 def clip(row):
-    return Clip(np.full((1, 1, 1, 3), row % 256, np.uint8), "")
+    return Clip(np.full((1, 1, 1, 1, 3), row % 256, np.uint8), "")
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -29,7 +29,7 @@ def test_clips_come_in_order_whatever_takes_long(workers):
     rows = [7, 3, 9, 0, 1, 2, 8, 4]
     found = list(ahead(rows, load, workers, 4))
     assert [d.row for d in found] == rows
-    assert [int(d.clip.pixels[0, 0, 0, 0]) for d in found if d.clip] == rows
+    assert [int(d.clip.views[0, 0, 0, 0, 0]) for d in found if d.clip] == rows
 
 
 @pytest.mark.parametrize(("workers", "in_flight"), [(1, 1), (3, 1), (3, 4), (8, 2)])

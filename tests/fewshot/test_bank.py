@@ -224,6 +224,18 @@ def test_training_draws_views_only_where_a_flip_keeps_the_class(tmp_path: Path, 
     assert training_views(loses.header) == (0, 1)
 
 
+def test_views_without_a_flip_are_always_drawn(tmp_path: Path, make_store: Make) -> None:
+    views = ("plain", "t1", "topleft+t1+flip", "topleft", "flip", "t2")
+    loses = make_store(tmp_path / "a.zarr", views=views, flip_keeps_class=False)
+    assert training_views(loses.header) == (0, 1, 3, 5)
+    keeps = make_store(tmp_path / "b.zarr", views=views)
+    assert training_views(keeps.header) == (0, 1, 2, 3, 4, 5)
+    drawn = draw_views(3, 0, 500, 7, training_views(loses.header))
+    assert set(drawn.ravel().tolist()) == {0, 1, 3, 5}
+    counts = np.bincount(drawn.ravel())[[0, 1, 3, 5]]
+    assert abs(counts / drawn.size - 0.25).max() < 0.03
+
+
 def test_views_depend_on_seed_and_episode_alone() -> None:
     whole = draw_views(3, 10, 200, 7, (0, 1))
     parts = np.concatenate([draw_views(3, start, 40, 7, (0, 1)) for start in range(10, 210, 40)])
