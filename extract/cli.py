@@ -120,7 +120,27 @@ class _BackboneOption(click.Option):
 )
 @click.option("--shard-rows", type=click.IntRange(1), help="Videos a shard  [default: 64, or 64 MB].")
 @click.option("--compress", type=click.Choice(["zstd"]), help="Compress shards (then they cannot be memory-mapped).")
-@click.option("--retry-failed", is_flag=True, help="Also try the videos that failed before.")
+@click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Also try the videos that failed before; those whose file has changed since are tried anyway.",
+)
+@click.option(
+    "--on-failure",
+    type=click.Choice(["skip", "stop"]),
+    default="skip",
+    show_default=True,
+    help="stop: end the run at the first video that fails, also at one that failed before (exit status 1).",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    default=120,
+    show_default=True,
+    help="Most that decoding one video may take.",
+)
+@click.option("--follow-links", is_flag=True, help="Also read videos whose symbolic links leave the root.")
 @click.option("--allow-flip", is_flag=True, help="Allow the view flip where left and right are labels.")
 @click.option(
     "--seed",
@@ -135,9 +155,10 @@ def command(json_file: Path | None, **options: Any) -> int:
     """Turn each video of a data set into a feature cube, once, and keep the cubes in a store.
 
     A run that was stopped continues where it was with the same command. A video that cannot be decoded is a failed
-    row with its reason, and does not stop the others. ROOT of the data set `folder` is {train,val,test}/CLASS/VIDEO
-    or CLASS/VIDEO; a video is a file in any container that ffmpeg reads, or a folder of frames. A CSV file has the
-    columns path, class and, optionally, split and group (the recording a clip is cut from).
+    row with its reason, and does not stop the others; after mending files the same command does those alone. ROOT of
+    the data set `folder` is {train,val,test}/CLASS/VIDEO or CLASS/VIDEO; a video is a file in any container that ffmpeg
+    reads, or a folder of frames. A CSV file has the columns path, class and, optionally, split and group (the recording
+    a clip is cut from).
 
     \b
     Examples:
@@ -165,6 +186,7 @@ def run_command(
     dataset: str,
     root: Path | None,
     split_files: Path | None,
+    follow_links: bool,
     out: Path | None,
     weights: str | None,
     revision: str | None,
@@ -176,6 +198,7 @@ def run_command(
     time: str,
     devices: str,
     compress: str | None,
+    timeout: float,
     seed: int,
     **options: Any,
 ) -> dict[str, Any]:
@@ -193,7 +216,7 @@ def run_command(
         store_class(place)
     check_views(options["views"])
     known = read_labels(labels) if labels is not None else None
-    videos = find_dataset(dataset, root=root, split_files=split_files, seed=seed)
+    videos = find_dataset(dataset, root=root, split_files=split_files, seed=seed, follow_links=follow_links)
     say_what_was_found(videos)
     overlap = compare(known, videos.index) if known is not None else None
 
@@ -212,6 +235,7 @@ def run_command(
         say_overlap(overlap, network.facts)
     line = shlex.join(["mastaf-extract", *sys.argv[1:]])
     options |= {"device": devices, "compress": compress or "", "command": line, "overlap": overlap}
+    options["timeout_s"] = timeout
     summaries = extract_layers(videos, networks, outs=outs, **options)
     for place, summary in zip(outs, summaries, strict=True):
         if len(outs) > 1:

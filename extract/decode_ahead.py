@@ -11,6 +11,7 @@ from joblib import Parallel, delayed
 
 from .decode import Clip
 from .errors import VideoError
+from .processes import Processes
 
 # A record keeps the reason of every failed row, so a decoder's chatter is cut.
 LONGEST_REASON = 300
@@ -18,12 +19,14 @@ LONGEST_REASON = 300
 
 @dataclass(frozen=True)
 class Decoded:
-    """One video's turn: its clip, or why there is none; seconds: in its thread."""
+    """One video's turn: its clip, or why there is none; seconds: in its thread; seen: the video's `fingerprint`
+    when it was read."""
 
     row: int
     clip: Clip | None
     reason: str
     seconds: float
+    seen: str = ""
 
 
 def decode_in_order(
@@ -32,9 +35,9 @@ def decode_in_order(
     """Yield a Decoded for each of `rows`, in their order, decoded by `load(row)` in `workers` threads.
 
     At most `in_flight` clips are decoded or being decoded beyond those taken. Close the iterator to stop early.
-    A VideoError of `load` is a reason; any other exception ends the iteration.
+    A VideoError of `load` is a reason; any other exception ends the iteration. When it ends, no decoder is running.
     """
-    window = _Window(in_flight)
+    window, processes = _Window(in_flight), Processes()
 
     def turn(number: int, row: int) -> Decoded:
         start = time.monotonic()
@@ -42,10 +45,13 @@ def decode_in_order(
             return Decoded(row, None, "stopped", 0.0)
         try:
             start = time.monotonic()
-            clip, reason = load(row), ""
+            with processes.here():
+                clip, reason = load(row), ""
+            seen = clip.seen
         except VideoError as error:
             clip, reason = None, " ".join(str(error).split())[:LONGEST_REASON] or "cannot be decoded"
-        return Decoded(row, clip, reason, time.monotonic() - start)
+            seen = error.seen
+        return Decoded(row, clip, reason, time.monotonic() - start, seen)
 
     parallel = Parallel(n_jobs=workers, backend="threading", return_as="generator")
     results: Any = parallel(delayed(turn)(number, row) for number, row in enumerate(rows))
@@ -55,6 +61,7 @@ def decode_in_order(
             yield result
     finally:
         window.close()
+        processes.end()
         with warnings.catch_warnings():
             # Stopping early is a choice here, and joblib warns of it.
             warnings.simplefilter("ignore")

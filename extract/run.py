@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..cache.console import Progress
+from ..cache.console import Progress, unknown_name
 from ..cache.index import FAILED, MISSING
 from ..cache.label_overlap import LabelOverlap
 from ..cache.packing import default_shard_rows
@@ -16,10 +16,12 @@ from ..cache.spec import FeatureSpec
 from ..cache.store import Store, store_class, writer_lock
 from .backbones.base import Backbone
 from .backbones.check import check_network
-from .decode import Clip, decode_clip
+from .decode import TIMEOUT_S, Clip, decode_clip
 from .decode_ahead import decode_in_order
 from .errors import ExtractError
+from .fingerprint import fingerprint
 from .limit import spread_rows
+from .links import Links
 from .opening import open_or_create, require_same_device, require_same_layout
 from .provenance import provenance
 from .recipe import check_flip, device_name, make_spec, resolve_device
@@ -27,6 +29,8 @@ from .shard_work import Forward, ShardWork, Timer, extract_rows
 from .summary import ExtractSummary, summarise
 from .videos import VideoSet
 from .workers import default_workers
+
+ON_FAILURE = ("skip", "stop")
 
 
 def extract(videos: VideoSet, backbone: Backbone, *, out: Path, **options: Any) -> ExtractSummary:
@@ -46,6 +50,8 @@ def extract_layers(
     workers: int | None = None,
     limit: int | None = None,
     retry_failed: bool = False,
+    on_failure: str = "skip",
+    timeout_s: float = TIMEOUT_S,
     shard_rows: int | None = None,
     compress: str = "",
     batch: int = 8,
@@ -60,8 +66,10 @@ def extract_layers(
     backbones: layers of one network (see `Backbone.at`), computed in one pass, each into a store of its own. A video
     that cannot be used is a failed row with its reason, and the run goes on. Finished shards are not done again, and
     in the others only the missing rows are; a run that was stopped and one that was not give the same bits. limit:
-    that many videos, spread over splits and classes; retry_failed: also rows that failed before; shard_rows,
-    compress, batch, threads: of new stores, which keep their own. command: for the provenance. overlap: a finding on
+    that many videos, spread over splits and classes; retry_failed: also rows that failed before (those whose video
+    has changed since are tried again anyway); on_failure: `skip`, or `stop` to end the run behind the first failed
+    row, earlier failures being tried again; timeout_s: for decoding one video; shard_rows, compress, batch, threads:
+    of new stores, which keep their own. command: for the provenance. overlap: a finding on
     the labels that the weights saw, which the stores keep in place of an earlier one.
 
     Returns a summary for each store; their seconds are those of the whole pass. Raises ExtractError or CacheError on
@@ -69,6 +77,8 @@ def extract_layers(
     """
     if not backbones or len(set(outs)) != len(backbones):
         raise ExtractError(f"outs ({len(set(outs))}) must be one store for each of {len(backbones)} layers")
+    if on_failure not in ON_FAILURE:
+        raise ExtractError(unknown_name("on_failure", on_failure, ON_FAILURE))
     for out in outs:
         store_class(out)  # a wrong suffix is an error before a lock file is left beside it
     check_flip(views, videos, allow_flip=allow_flip)
@@ -78,7 +88,7 @@ def extract_layers(
     layout = _layout(specs, shard_rows=shard_rows, compress=compress, batch=batch, threads=threads)
     if not all(out.exists() for out in outs):
         check_network(backbones)  # before there is a store of cubes that it does not give
-    timer = Timer()
+    timer, broken = Timer(), None
     with ExitStack() as locks, timer.measure("total"):
         stores: list[Store] = []
         for backbone, spec, out in zip(backbones, specs, outs, strict=True):
@@ -91,15 +101,25 @@ def extract_layers(
         require_same_layout(stores)
         before = [store.states().tolist() for store in stores]
         rows = [
-            _rows_to_do(store, states, limit=limit, retry_failed=retry_failed)
+            _rows_to_do(store, states, videos, limit=limit, retry_failed=retry_failed or on_failure == "stop")
             for store, states in zip(stores, before, strict=True)
         ]
         if any(rows):
-            _extract_rows(
-                stores, rows, videos, backbones, target, workers or default_workers(), timer, progress=progress
+            broken = _extract_rows(
+                stores,
+                rows,
+                videos,
+                backbones,
+                target,
+                workers or default_workers(),
+                timer,
+                progress=progress,
+                stop_on_failure=on_failure == "stop",
+                timeout_s=timeout_s,
             )
     return [
-        summarise(store, states, done, timer.seconds) for store, states, done in zip(stores, before, rows, strict=True)
+        summarise(store, states, done, timer.seconds, stopped_at=broken)
+        for store, states, done in zip(stores, before, rows, strict=True)
     ]
 
 
@@ -133,10 +153,19 @@ def _header(videos: VideoSet, spec: FeatureSpec, about: dict[str, Any], layout: 
     )
 
 
-def _rows_to_do(store: Store, states: Sequence[int], *, limit: int | None, retry_failed: bool) -> list[int]:
-    """Rows that are missing, and with `retry_failed` those that failed; of the limit's videos alone."""
+def _rows_to_do(
+    store: Store, states: Sequence[int], videos: VideoSet, *, limit: int | None, retry_failed: bool
+) -> list[int]:
+    """Rows that are missing, and those that failed if their video has changed since, with `retry_failed` all that
+    failed; of the limit's videos alone."""
     wanted = range(len(states)) if limit is None else spread_rows(store.index, limit)
-    return [row for row in wanted if states[row] == MISSING or (retry_failed and states[row] == FAILED)]
+    seen = store.seen()
+
+    def again(row: int) -> bool:
+        path = videos.root / videos.index.paths[row]
+        return states[row] == FAILED and (retry_failed or fingerprint(path) != seen.get(row, ""))
+
+    return [row for row in wanted if states[row] == MISSING or again(row)]
 
 
 def _extract_rows(
@@ -149,16 +178,27 @@ def _extract_rows(
     timer: Timer,
     *,
     progress: bool,
-) -> None:
+    stop_on_failure: bool,
+    timeout_s: float,
+) -> int | None:
     """Extract each store's `rows` shard by shard. Decoders work ahead, across shards; everything else happens in this
-    thread. Only the layers of stores that lack rows are computed."""
+    thread. Only the layers of stores that lack rows are computed. Returns what `extract_rows` does."""
     busy = [number for number, todo in enumerate(rows) if todo]
     spec, header, network = stores[0].spec, stores[0].header, backbones[0]
     every = sorted(set().union(*rows))
+    links, broken = Links(videos.root, videos.follow_links), None
 
     def load(row: int) -> Clip:
         path, key = videos.root / videos.index.paths[row], videos.index.keys[row]
-        return decode_clip(path, frames=network.frames, rule=network.pixels, sampling=spec.sampling, key=key)
+        return decode_clip(
+            path,
+            frames=network.frames,
+            rule=network.pixels,
+            sampling=spec.sampling,
+            key=key,
+            timeout_s=timeout_s,
+            links=links,
+        )
 
     threads = torch.get_num_threads()
     torch.set_num_threads(header.threads)
@@ -169,7 +209,7 @@ def _extract_rows(
         with closing(clips), _Meter(len(every), shown=progress) as meter:
             for shard, of_shard in _by_shard(every, header.shard_rows).items():
                 works = [ShardWork(stores[n], shard, sorted(set(of_shard) & set(rows[n]))) for n in busy]
-                extract_rows(
+                broken = extract_rows(
                     works,
                     of_shard,
                     start=shard * header.shard_rows,
@@ -178,13 +218,17 @@ def _extract_rows(
                     forward=forward,
                     timer=timer,
                     tell=meter.tell,
+                    stop_on_failure=stop_on_failure,
                 )
                 with timer.measure("write"):
                     for work in works:
                         if work.rows:  # this shard of this store may have been finished before
                             work.write(device=device_name(target))
+                if broken is not None:
+                    break
     finally:
         torch.set_num_threads(threads)
+    return broken
 
 
 def _by_shard(rows: Sequence[int], shard_rows: int) -> dict[int, list[int]]:

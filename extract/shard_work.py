@@ -63,15 +63,19 @@ class ShardWork:
             self._states = [MISSING] * size
             self._reasons: dict[int, str] = {}
             self._notes: dict[int, str] = {}
+            self._seen: dict[int, str] = {}
         else:
             self._cubes = store.read_shard(shard)  # [r, views, c, t, h, w]
             self._states = list(record.states)
             self._reasons = {row: why for row, why in record.reasons.items() if row not in self.rows}
             self._notes = {row: note for row, note in record.notes.items() if row not in self.rows}
+            self._seen = {row: state for row, state in record.seen.items() if row not in self.rows}
 
-    def put(self, rows: Sequence[int], cubes: NDArray[np.float32], notes: Mapping[int, str]) -> list[int]:
+    def put(
+        self, rows: Sequence[int], cubes: NDArray[np.float32], notes: Mapping[int, str], seen: Mapping[int, str]
+    ) -> list[int]:
         """Keep the cubes [k, views, c, t, h, w] of `rows`, with a note on the video where there is one, for the rows
-        that are to be done. Gives those that failed, because float16 cannot hold them."""
+        that are to be done. Gives those that failed, because float16 cannot hold them. seen: state of each video."""
         wanted = [number for number, row in enumerate(rows) if row in self.rows]
         if not wanted:  # another store lacks these rows
             return []
@@ -83,21 +87,28 @@ class ShardWork:
             if row in notes:
                 self._notes[row] = notes[row]
             if problem is not None:
-                self.fail(row, problem)
+                self.fail(row, problem, seen[row])
                 failed.append(row)
         return failed
 
-    def fail(self, row: int, reason: str) -> None:
-        """A failed row with its reason, if it is to be done."""
+    def fail(self, row: int, reason: str, seen: str = "") -> None:
+        """A failed row with its reason and its video's state, if it is to be done."""
         if row in self.rows:
             slot = row - self._start
             self._cubes[slot], self._states[slot], self._reasons[row] = 0, FAILED, reason
             self._notes.pop(row, None)
+            self._seen[row] = seen
 
     def write(self, *, device: str) -> None:
         """Commit the shard."""
         self._store.write_shard(
-            self._shard, self._cubes, states=self._states, reasons=self._reasons, notes=self._notes, device=device
+            self._shard,
+            self._cubes,
+            states=self._states,
+            reasons=self._reasons,
+            notes=self._notes,
+            device=device,
+            seen=self._seen,
         )
 
 
@@ -111,10 +122,12 @@ def extract_rows(
     forward: Forward,
     timer: Timer,
     tell: Callable[[bool], None],
-) -> None:
+    stop_on_failure: bool = False,
+) -> int | None:
     """Take the clips of `rows`, which are of one shard and in order, and fill in the cubes of its stores.
 
     works: one for each backbone of `forward`; start: the shard's first row; tell(failed) is called once a row.
+    Returns None, or with `stop_on_failure` the row that failed first; those after it are left as they were.
 
     Slots are fixed: a row's place in its batch is its place in the shard, the others are fed zeros, and the last
     batch is padded to the full size. So a row's bits do not depend on which rows are done with it.
@@ -123,24 +136,34 @@ def extract_rows(
         pixels = np.zeros((batch, *forward.clip_shape), np.uint8)  # [b, frames, size, size, 3]
         usable: list[int] = []
         notes: dict[int, str] = {}
+        seen: dict[int, str] = {}
+        broken: int | None = None
         for row in (row for row in rows if first <= row < first + batch):
             with timer.measure("wait"):
                 decoded = next(clips)
             timer.seconds["decode"] += decoded.seconds
             if decoded.clip is None:
                 for work in works:
-                    work.fail(row, decoded.reason)
+                    work.fail(row, decoded.reason, decoded.seen)
                 tell(True)
+                if stop_on_failure:
+                    broken = row
+                    break
                 continue
             pixels[row - first] = decoded.clip.pixels
             if decoded.clip.note:
                 notes[row] = decoded.clip.note
+            seen[row] = decoded.seen
             usable.append(row)
-        if not usable:
-            continue
-        with timer.measure("forward"):
-            cubes = forward(pixels)  # of [b, views, c, t, h, w]
-        slots = [row - first for row in usable]
-        failed = {row for work, of in zip(works, cubes, strict=True) for row in work.put(usable, of[slots], notes)}
+        failed: set[int] = set()
+        if usable:
+            with timer.measure("forward"):
+                cubes = forward(pixels)  # of [b, views, c, t, h, w]
+            slots = [row - first for row in usable]
+            pairs = zip(works, cubes, strict=True)
+            failed = {row for work, of in pairs for row in work.put(usable, of[slots], notes, seen)}
         for row in usable:
             tell(row in failed)
+        if stop_on_failure and (failed or broken is not None):
+            return min(failed, default=broken)
+    return None

@@ -85,7 +85,7 @@ def decode_video(
         raise VideoError(": ".join(part for part in ("no frame could be decoded", plain.complaint) if part))
     count = f"container claims {plain.claimed} frames, {plain.n} decodable" if plain.n < plain.claimed else ""
     if found is not plain:
-        count += f", {found.n} with error concealment"
+        count = f"{count or 'no frame decodable'}, {found.n} with error concealment"
         if found.n < needed:
             raise VideoError(f"{count}, {needed} needed{': ' * bool(plain.complaint)}{plain.complaint}")
     return found.frames, ": ".join(part for part in (count, plain.complaint) if part)
