@@ -120,3 +120,8 @@ def test_links_and_time_limit_are_options(go, root, tmp_path, one_thread) -> Non
     status, report, _ = go("--follow-links", "--retry-failed")
     assert (report["done"], open_store(tmp_path / "s.zarr").header.provenance["follow_links"]) == (5, True)
     assert go("--timeout", "0")[0] == 2
+    (root / "run/2.mp4").unlink()
+    (root / "run/2.mp4").write_text("inside, so that the list is the same without the option")
+    status, _, shown = go()
+    assert status == 2
+    assert "was begun with --follow-links, as it says of itself" in shown
