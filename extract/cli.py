@@ -171,8 +171,8 @@ def command(json_file: Path | None, **options: Any) -> int:
       mastaf-extract --backbone r3d --layer layer3,layer4 --dataset hmdb51 --root /data/hmdb51
       mastaf-extract --backbone r3d --weights random --dataset folder --root my_videos --limit 4 --out /tmp/try.h5
 
-    Exit status: 0 done, 1 done but some videos failed, 2 wrong input, 75 stopped by the machine (run again to
-    continue), 130 interrupted.
+    Exit status: 0 done, 1 done but some videos failed, 2 wrong input, 75 stopped by the machine or by SIGTERM (run
+    again to continue), 130 interrupted.
     """
     report = run_command(**options)
     console.write_summary(json_file, report)

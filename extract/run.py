@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from ..cache.console import Progress, unknown_name
-from ..cache.index import FAILED, MISSING
 from ..cache.label_overlap import LabelOverlap
 from ..cache.packing import default_shard_rows
 from ..cache.record import StoreHeader
@@ -19,14 +18,13 @@ from .backbones.check import check_network
 from .decode import TIMEOUT_S, Clip, decode_clip
 from .decode_ahead import decode_in_order
 from .errors import ExtractError
-from .fingerprint import fingerprint
-from .limit import spread_rows
 from .links import Links
 from .opening import open_or_create, require_same_device, require_same_layout
 from .provenance import provenance
 from .recipe import check_flip, device_name, make_spec, resolve_device
 from .shard_work import Forward, ShardWork, Timer, extract_rows
 from .summary import ExtractSummary, summarise
+from .todo import rows_to_do
 from .videos import VideoSet
 from .workers import default_workers
 
@@ -69,8 +67,8 @@ def extract_layers(
     that many videos, spread over splits and classes; retry_failed: also rows that failed before (those whose video
     has changed since are tried again anyway); on_failure: `skip`, or `stop` to end the run behind the first failed
     row, earlier failures being tried again; timeout_s: for decoding one video; shard_rows, compress, batch, threads:
-    of new stores, which keep their own. command: for the provenance. overlap: a finding on
-    the labels that the weights saw, which the stores keep in place of an earlier one.
+    of new stores, which keep their own. command: for the provenance. overlap: a finding on the labels that the
+    weights saw, which the stores keep in place of an earlier one.
 
     Returns a summary for each store; their seconds are those of the whole pass. Raises ExtractError or CacheError on
     wrong input or a store of other cubes, StoppedError or OSError when the machine stops it; what was written stays.
@@ -101,7 +99,7 @@ def extract_layers(
         require_same_layout(stores)
         before = [store.states().tolist() for store in stores]
         rows = [
-            _rows_to_do(store, states, videos, limit=limit, retry_failed=retry_failed or on_failure == "stop")
+            rows_to_do(store, states, videos, limit=limit, retry_failed=retry_failed or on_failure == "stop")
             for store, states in zip(stores, before, strict=True)
         ]
         if any(rows):
@@ -151,21 +149,6 @@ def _header(videos: VideoSet, spec: FeatureSpec, about: dict[str, Any], layout: 
         provenance=about,
         **layout,
     )
-
-
-def _rows_to_do(
-    store: Store, states: Sequence[int], videos: VideoSet, *, limit: int | None, retry_failed: bool
-) -> list[int]:
-    """Rows that are missing, and those that failed if their video has changed since, with `retry_failed` all that
-    failed; of the limit's videos alone."""
-    wanted = range(len(states)) if limit is None else spread_rows(store.index, limit)
-    seen = store.seen()
-
-    def again(row: int) -> bool:
-        path = videos.root / videos.index.paths[row]
-        return states[row] == FAILED and (retry_failed or fingerprint(path) != seen.get(row, ""))
-
-    return [row for row in wanted if states[row] == MISSING or again(row)]
 
 
 def _extract_rows(
