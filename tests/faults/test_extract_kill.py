@@ -101,17 +101,20 @@ def test_killed_again_and_again(line, whole, start, descendants, files_of, stamp
 @pytest.mark.parametrize("part", range(6))
 def test_killed_at_thirty_moments(part, line, whole, start, descendants, files_of, stamps_of, tmp_path) -> None:
     """Five a part: the first two at any time of a run, its start included; the others while shards are written."""
-    draw, reached = random.Random(part), []
+    draw, reached, longest = random.Random(part), [], whole[1]
     for number in range(5):
-        out = tmp_path / f"{number}.zarr"
-        process = start(line(out))
-        if part < 2:
-            time.sleep(draw.uniform(0, whole[1]))
-        else:
-            at_least = draw.randrange(SHARDS)
-            wait_until(lambda out=out, least=at_least: records(out) > least, process)
-            time.sleep(draw.uniform(0, 0.05))
-        kill_everything(process, descendants)
+        alive = False
+        while not alive:  # a run that was over before its kill does not count
+            out = tmp_path / f"{number} {longest}.zarr"
+            process = start(line(out))
+            if part < 2:
+                time.sleep(draw.uniform(0, longest))
+            else:
+                at_least = draw.randrange(SHARDS - 1)
+                wait_until(lambda out=out, least=at_least: records(out) > least, process)
+                time.sleep(draw.uniform(0, 0.05))
+            alive, longest = process.poll() is None, 0.8 * longest
+            kill_everything(process, descendants)
         kept = finished(out, stamps_of)
         reached.append(len(kept) // 2)
         finish(line(out), out, whole[0], kept, start, (files_of, stamps_of))
