@@ -131,6 +131,10 @@ class Store(ABC):
         """Why each failed row failed."""
         return {row: reason for record in self.records() for row, reason in record.reasons.items()}
 
+    def seen(self) -> dict[int, str]:
+        """The state that the video of a failed row was in, where it could be read at all."""
+        return {row: state for record in self.records() for row, state in record.seen.items()}
+
     def notes(self) -> dict[int, str]:
         """What users of a row should know, for the rows that have such a note."""
         return {row: note for record in self.records() for row, note in record.notes.items()}
@@ -235,11 +239,13 @@ class Store(ABC):
         reasons: Mapping[int, str],
         notes: Mapping[int, str],
         device: str,
+        seen: Mapping[int, str] | None = None,
     ) -> ShardRecord:
         """Write a shard, or its next generation: the file first, whole or not at all, then its record.
 
         cubes: float16 [r, views, c, t, h, w]; states: r of them; reasons: row number (over the whole store) ->
-        reason, one for each failed row; notes: likewise, for any row. A row that is done must keep its bits.
+        reason, one for each failed row; notes: likewise, for any row; seen: likewise, the state that the video of a
+        failed row was in. A row that is done must keep its bits.
         Raises CacheError for cubes or states that do not fit, StoppedError when the disk is full.
         """
         rows = self.shard_range(shard)
@@ -254,6 +260,7 @@ class Store(ABC):
             notes=notes,
             device=device,
             previous=self.record(shard),
+            seen=seen,
         )
         self.commit(record, cubes)
         return record

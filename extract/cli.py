@@ -125,7 +125,27 @@ class _BackboneOption(click.Option):
 )
 @click.option("--shard-rows", type=click.IntRange(1), help="Videos a shard  [default: 64, or 64 MB].")
 @click.option("--compress", type=click.Choice(["zstd"]), help="Compress shards (then they cannot be memory-mapped).")
-@click.option("--retry-failed", is_flag=True, help="Also try the videos that failed before.")
+@click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Also try the videos that failed before; those whose file has changed since are tried anyway.",
+)
+@click.option(
+    "--on-failure",
+    type=click.Choice(["skip", "stop"]),
+    default="skip",
+    show_default=True,
+    help="stop: end the run at the first video that fails, also at one that failed before (exit status 1).",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    default=120,
+    show_default=True,
+    help="Most that decoding one video may take.",
+)
+@click.option("--follow-links", is_flag=True, help="Also read videos whose symbolic links leave the root.")
 @click.option("--allow-flip", is_flag=True, help="Allow views with flip where left and right are labels.")
 @click.option(
     "--seed",
@@ -140,9 +160,10 @@ def command(json_file: Path | None, **options: Any) -> int:
     """Turn each video of a data set into a feature cube, once, and keep the cubes in a store.
 
     A run that was stopped continues where it was with the same command. A video that cannot be decoded is a failed
-    row with its reason, and does not stop the others. ROOT of the data set `folder` is {train,val,test}/CLASS/VIDEO
-    or CLASS/VIDEO; a video is a file in any container that ffmpeg reads, or a folder of frames. A CSV file has the
-    columns path, class and, optionally, split and group (the recording a clip is cut from).
+    row with its reason, and does not stop the others; after mending files the same command does those alone. ROOT of
+    the data set `folder` is {train,val,test}/CLASS/VIDEO or CLASS/VIDEO; a video is a file in any container that ffmpeg
+    reads, or a folder of frames. A CSV file has the columns path, class and, optionally, split and group (the recording
+    a clip is cut from).
 
     \b
     Examples:
@@ -156,8 +177,8 @@ def command(json_file: Path | None, **options: Any) -> int:
       mastaf-extract --backbone r3d --layer layer3,layer4 --dataset hmdb51 --root /data/hmdb51
       mastaf-extract --backbone r3d --weights random --dataset folder --root my_videos --limit 4 --out /tmp/try.h5
 
-    Exit status: 0 done, 1 done but some videos failed, 2 wrong input, 75 stopped by the machine (run again to
-    continue), 130 interrupted.
+    Exit status: 0 done, 1 done but some videos failed, 2 wrong input, 75 stopped by the machine or by SIGTERM (run
+    again to continue), 130 interrupted.
     """
     report = run_command(**options)
     console.write_summary(json_file, report)
@@ -171,6 +192,7 @@ def run_command(
     dataset: str,
     root: Path | None,
     split_files: Path | None,
+    follow_links: bool,
     out: Path | None,
     weights: str | None,
     revision: str | None,
@@ -182,6 +204,7 @@ def run_command(
     time: str,
     devices: str,
     compress: str | None,
+    timeout: float,
     seed: int,
     **options: Any,
 ) -> dict[str, Any]:
@@ -199,7 +222,7 @@ def run_command(
         store_class(place)
     check_sampling(options["views"], options["sampling"])
     known = read_labels(labels) if labels is not None else None
-    videos = find_dataset(dataset, root=root, split_files=split_files, seed=seed)
+    videos = find_dataset(dataset, root=root, split_files=split_files, seed=seed, follow_links=follow_links)
     say_what_was_found(videos)
     overlap = compare(known, videos.index) if known is not None else None
 
@@ -217,6 +240,7 @@ def run_command(
         say_overlap(overlap, networks[0].facts)
     line = shlex.join(["mastaf-extract", *sys.argv[1:]])
     options |= {"device": devices, "compress": compress or "", "command": line, "overlap": overlap}
+    options["timeout_s"] = timeout
     summaries = extract_layers(videos, networks, outs=outs, **options)
     for place, summary in zip(outs, summaries, strict=True):
         if len(outs) > 1:

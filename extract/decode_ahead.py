@@ -11,6 +11,7 @@ from joblib import Parallel, delayed
 
 from .decode import Clip
 from .errors import VideoError
+from .processes import Processes
 
 # A record keeps the reason of every failed row, so a decoder's chatter is cut.
 LONGEST_REASON = 300
@@ -18,12 +19,14 @@ LONGEST_REASON = 300
 
 @dataclass(frozen=True)
 class Decoded:
-    """One video's turn: its clip, or why there is none; seconds: in its thread."""
+    """One video's turn: its clip, or why there is none; seconds: in its thread; seen: the video's `fingerprint`
+    when it was read."""
 
     row: int
     clip: Clip | None
     reason: str
     seconds: float
+    seen: str = ""
 
 
 class DecodeAhead:
@@ -31,14 +34,14 @@ class DecodeAhead:
 
     threads: most decoders at once; workers: how many of them work until `resize` says otherwise; in_flight: at most so
     many clips are decoded or being decoded beyond those taken. Close it to stop early. A VideoError of `load` is a
-    reason; any other exception ends the iteration.
+    reason; any other exception ends the iteration. When it has ended or was closed, no decoder is running.
     """
 
     def __init__(
         self, rows: Sequence[int], load: Callable[[int], Clip], *, threads: int, workers: int, in_flight: int
     ) -> None:
         self._load = load
-        self._window = _Window(workers, in_flight)
+        self._window, self._processes = _Window(workers, in_flight), Processes()
         parallel = Parallel(n_jobs=threads, backend="threading", return_as="generator")
         turns = (delayed(self._turn)(number, row) for number, row in enumerate(rows))
         self._results: Any = parallel(turns)
@@ -54,30 +57,37 @@ class DecodeAhead:
         try:
             result = next(self._results)
         except BaseException:  # the end, or a fault in a thread
-            self._window.close()
+            self._end()
             raise
         self._window.advance()
         return result
 
     def close(self) -> None:
-        """Begin no further video, and wait for those that are being decoded."""
-        self._window.close()
+        """Begin no further video, and stop those that are being decoded."""
+        self._end()
         with warnings.catch_warnings():
             # Stopping early is a choice here, and joblib warns of it.
             warnings.simplefilter("ignore")
             self._results.close()
+
+    def _end(self) -> None:
+        self._window.close()
+        self._processes.end()
 
     def _turn(self, number: int, row: int) -> Decoded:
         if not self._window.enter(number):
             return Decoded(row, None, "stopped", 0.0)
         start = time.monotonic()
         try:
-            clip, reason = self._load(row), ""
+            with self._processes.here():
+                clip, reason = self._load(row), ""
+            seen = clip.seen
         except VideoError as error:
             clip, reason = None, " ".join(str(error).split())[:LONGEST_REASON] or "cannot be decoded"
+            seen = error.seen
         finally:
             self._window.leave()
-        return Decoded(row, clip, reason, time.monotonic() - start)
+        return Decoded(row, clip, reason, time.monotonic() - start, seen)
 
 
 class _Window:

@@ -57,6 +57,12 @@ def _require_same_videos(store: Store, header: StoreHeader, index: VideoIndex) -
         raise ExtractError(
             f"{store.path} was made of other videos: {_differing(store.index.keys, index.keys)}; {remedy}"
         )
+    was, now = (about.provenance.get("follow_links", False) for about in (store.header, header))
+    if was != now:
+        raise ExtractError(
+            f"{store.path} was begun {'with' if was else 'without'} --follow-links, as it says of itself; do the same "
+            "again, or pass another --out"
+        )
     for what in ("classes", "splits"):
         for key, old, new in zip(index.keys, getattr(store.index, what), getattr(index, what), strict=True):
             if old != new:

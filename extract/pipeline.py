@@ -21,6 +21,7 @@ from ..cache.store import Store
 from .backbones.base import Backbone
 from .decode import Clip, decode_clip
 from .decode_ahead import DecodeAhead, Decoded
+from .links import Links
 from .recipe import device_name
 from .shard_work import Forward, ShardWork
 from .tasks import ShardDone, ShardTask
@@ -34,7 +35,9 @@ Tell = Callable[[int, int, str], None]  # videos just tried, how many of them fa
 class Pipeline:
     """A network on a device, and the stores that its cubes go to: one for each of `backbones`, its layers.
 
-    root: of the videos; workers, queue: decoders and clips ahead, chosen by measuring where they are None.
+    root: of the videos; workers, queue: decoders and clips ahead, chosen by measuring where they are None; timeout_s:
+    for decoding one video; links: where links among the videos may lead; stop_on_failure: end behind the first video
+    that fails.
     """
 
     def __init__(
@@ -46,8 +49,12 @@ class Pipeline:
         device: torch.device,
         workers: int | None,
         queue: int | None,
+        timeout_s: float,
+        links: Links,
+        stop_on_failure: bool,
     ) -> None:
         self._stores, self._root, self._device = stores, root, device_name(device)
+        self._timeout_s, self._links, self._stop_on_failure = timeout_s, links, stop_on_failure
         self._header, spec = stores[0].header, stores[0].spec
         self._sampling, self._views, self._network = spec.sampling, spec.views, backbones[0]
         self._forward = Forward(backbones, views=spec.views, precision=spec.precision, device=device)
@@ -59,16 +66,19 @@ class Pipeline:
     def run(self, tasks: Sequence[ShardTask], *, tell: Tell) -> Generator[ShardDone]:
         """Do the shards, in order; each is yielded once it is committed.
 
-        With the iterator closed early, or an error, the shard that is being written is finished, and no ffmpeg stays.
+        With `stop_on_failure` the shard with the first failed row is the last one, and its later rows are left as they
+        were. With the iterator closed early, or an error, the shard that is being written is finished. No ffmpeg stays.
         """
         timer, reported = Timer(), Timer()
         with ThreadPoolExecutor(1, "writer") as executor, closing(self._decode(tasks)) as clips:
             writing: Future[ShardDone] | None = None
             for task in tasks:
-                works = self._fill(task, clips, timer, tell)
+                works, broken = self._fill(task, clips, timer, tell)
                 if writing is not None:
                     yield self._finished(writing, timer, reported)
-                writing = executor.submit(self._commit, task, works, timer)
+                writing = executor.submit(self._commit, task, works, broken, timer)
+                if broken is not None:
+                    break
             if writing is not None:
                 yield self._finished(writing, timer, reported)
 
@@ -78,8 +88,16 @@ class Pipeline:
 
         def load(row: int) -> Clip:
             path, network = self._root / paths[row], self._network
-            how = {"rule": network.pixels, "views": self._views, "sampling": self._sampling}
-            return decode_clip(path, frames=network.frames, key=keys[row], **how)
+            return decode_clip(
+                path,
+                frames=network.frames,
+                rule=network.pixels,
+                views=self._views,
+                sampling=self._sampling,
+                key=keys[row],
+                timeout_s=self._timeout_s,
+                links=self._links,
+            )
 
         ahead = self._tuner.ahead
         return DecodeAhead(
@@ -98,8 +116,10 @@ class Pipeline:
         reported.add(since)
         return replace(done, seconds=since)
 
-    def _fill(self, task: ShardTask, clips: DecodeAhead, timer: Timer, tell: Tell) -> list[ShardWork]:
-        """The shard of each store that lacks rows of it, filled.
+    def _fill(
+        self, task: ShardTask, clips: DecodeAhead, timer: Timer, tell: Tell
+    ) -> tuple[list[ShardWork], int | None]:
+        """The shard of each store that lacks rows of it, filled, and the failed row that ends the run, if one does.
 
         Slots are fixed: a row's place in its batch is its place in the shard, the others are fed zeros, and the last
         batch is padded to the full size. So a row's bits do not depend on which rows are done with it.
@@ -109,47 +129,58 @@ class Pipeline:
         start = task.shard * self._header.shard_rows
         for first in sorted({row - (row - start) % batch for row in rows}):
             of_batch = [row for row in rows if first <= row < first + batch]
-            pixels = np.zeros((batch, *self._forward.clip_shape), np.uint8)  # [b, views, frames, size, size, 3]
-            usable: list[int] = []
-            notes: dict[int, str] = {}
-            for row in of_batch:
-                decoded = self._next(clips, timer)
-                if decoded.clip is None:
-                    for work in works:
-                        work.fail(row, decoded.reason)
-                    continue
-                pixels[row - first] = decoded.clip.views
-                if decoded.clip.note:
-                    notes[row] = decoded.clip.note
-                usable.append(row)
+            usable = self._take(of_batch, works, clips, timer)
             if usable:
-                before = timer.seconds["forward"]
-                with timer.measure("forward"):
-                    cubes = self._forward(pixels)  # of [b, views, c, t, h, w]
-                self._tune(clips, timer.seconds["forward"] - before)
-                slots = [row - first for row in usable]
-                for work, of_layer in zip(works, cubes, strict=True):
-                    work.put(usable, of_layer[slots], notes)
+                self._pass(usable, first, works, clips, timer)
             failed = set[int]().union(*(work.failed for work in works)).intersection(of_batch)
             tell(len(of_batch), len(failed), bound_of(timer.seconds))
-        return works
+            if failed and self._stop_on_failure:
+                return works, min(failed)
+        return works, None
 
-    def _next(self, clips: DecodeAhead, timer: Timer) -> Decoded:
-        with timer.measure("wait"):
-            decoded = next(clips)
-        timer.seconds["decode"] += decoded.seconds
-        self._tuner.decoded(decoded.seconds)
-        return decoded
+    def _take(
+        self, rows: Sequence[int], works: Sequence[ShardWork], clips: DecodeAhead, timer: Timer
+    ) -> dict[int, Decoded]:
+        """The clips of a batch's `rows` that could be decoded, by row; the others fail."""
+        usable: dict[int, Decoded] = {}
+        for row in rows:
+            with timer.measure("wait"):
+                decoded = next(clips)
+            timer.seconds["decode"] += decoded.seconds
+            self._tuner.decoded(decoded.seconds)
+            if decoded.clip is not None:
+                usable[row] = decoded
+                continue
+            for work in works:
+                work.fail(row, decoded.reason, decoded.seen)
+            if self._stop_on_failure:
+                break
+        return usable
 
-    def _tune(self, clips: DecodeAhead, seconds: float) -> None:
-        if self._tuner.passed(self._header.batch, seconds):
+    def _pass(
+        self, usable: dict[int, Decoded], first: int, works: Sequence[ShardWork], clips: DecodeAhead, timer: Timer
+    ) -> None:
+        """One forward pass of the clips, by row, of the batch that begins with row `first`."""
+        pixels = np.zeros((self._header.batch, *self._forward.clip_shape), np.uint8)  # [b, views, frames, h, w, 3]
+        notes: dict[int, str] = {}
+        for row, decoded in usable.items():
+            if decoded.clip is not None:
+                pixels[row - first] = decoded.clip.views
+                notes |= {row: decoded.clip.note} if decoded.clip.note else {}
+        before = timer.seconds["forward"]
+        with timer.measure("forward"):
+            cubes = self._forward(pixels)  # of [b, views, c, t, h, w]
+        if self._tuner.passed(self._header.batch, timer.seconds["forward"] - before):
             clips.resize(workers=self._tuner.ahead.workers, in_flight=self._tuner.ahead.in_flight)
+        slots, seen = [row - first for row in usable], {row: decoded.seen for row, decoded in usable.items()}
+        for work, of_layer in zip(works, cubes, strict=True):
+            work.put(list(usable), of_layer[slots], notes, seen)
 
-    def _commit(self, task: ShardTask, works: Sequence[ShardWork], timer: Timer) -> ShardDone:
+    def _commit(self, task: ShardTask, works: Sequence[ShardWork], broken: int | None, timer: Timer) -> ShardDone:
         """Write the shards; in the writer's thread."""
         with timer.measure("write"):
             for work in works:
                 if work.rows:  # this shard of this store may have been finished before
                     work.write(device=self._device)
         failed = set[int]().union(*(work.failed for work in works))
-        return ShardDone(task.shard, len(task.every), len(failed), {}, self._tuner.ahead.workers)
+        return ShardDone(task.shard, len(task.every), len(failed), {}, self._tuner.ahead.workers, broken)

@@ -54,13 +54,17 @@ def say_what_was_done(summary: "ExtractSummary", out: Path) -> None:
         console.say(f"failed: {shown(failure['key'])}: {shown(failure['reason'])}")
     if summary.failed > SHOWN_FAILURES:
         console.say(f"... and {summary.failed - SHOWN_FAILURES} more: mastaf-cache info {out}")
-    if summary.failed:
-        console.say("once the files are mended, the same command with --retry-failed does those alone")
+    if summary.stopped_at:
+        console.say(f"stopped at {shown(summary.stopped_at)} (--on-failure stop); what was done before it is kept")
+    elif summary.failed:
+        console.say("once the files are mended, the same command does those alone; --retry-failed tries all of them")
 
 
 def say_what_is_next(summary: "ExtractSummary", out: Path, index: VideoIndex) -> None:
     """What to type now: the rest of an extraction that `--limit` cut short, or stage two."""
-    if summary.missing:
+    if summary.stopped_at:
+        console.say("mend it and run the same command again, or pass --on-failure skip")
+    elif summary.missing:
         console.say("the same command without --limit does the missing ones")
     elif summary.done or summary.skipped:
         console.say(f"next: {_stage_two(out, index)}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..cache.index import FAILED, MISSING
+from ..cache.console import unknown_name
 from ..cache.label_overlap import LabelOverlap
 from ..cache.packing import default_shard_rows
 from ..cache.record import StoreHeader
@@ -15,8 +15,9 @@ from ..cache.spec import FeatureSpec
 from ..cache.store import Store, store_class, writer_lock
 from .backbones.base import Backbone
 from .backbones.check import check_network
+from .decode import TIMEOUT_S
 from .errors import ExtractError
-from .limit import spread_rows
+from .links import Links
 from .meter import Meter
 from .opening import open_or_create, require_same_device, require_same_layout
 from .pipeline import Pipeline
@@ -25,7 +26,10 @@ from .recipe import check_flip, device_name, make_spec, resolve_device
 from .summary import ExtractSummary, summarise
 from .tasks import make_tasks
 from .timer import Timer
+from .todo import rows_to_do
 from .videos import VideoSet
+
+ON_FAILURE = ("skip", "stop")
 
 
 def extract(videos: VideoSet, backbone: Backbone, *, out: Path, **options: Any) -> ExtractSummary:
@@ -46,6 +50,8 @@ def extract_layers(
     queue: int | None = None,
     limit: int | None = None,
     retry_failed: bool = False,
+    on_failure: str = "skip",
+    timeout_s: float = TIMEOUT_S,
     shard_rows: int | None = None,
     compress: str = "",
     batch: int = 8,
@@ -61,15 +67,19 @@ def extract_layers(
     that cannot be used is a failed row with its reason, and the run goes on. Finished shards are not done again, and
     in the others only the missing rows are; a run that was stopped and one that was not give the same bits. workers,
     queue: decoding threads and decoded clips ahead, else chosen by measuring; limit: that many videos, spread over
-    splits and classes; retry_failed: also rows that failed before; shard_rows, compress, batch, threads: of new
-    stores, which keep their own. command: for the provenance. overlap: a finding on the labels that the weights saw,
-    which the stores keep in place of an earlier one.
+    splits and classes; retry_failed: also rows that failed before (those whose video has changed since are tried again
+    anyway); on_failure: `skip`, or `stop` to end the run behind the first failed row, earlier failures being tried
+    again; timeout_s: for decoding one video; shard_rows, compress, batch, threads: of new stores, which keep their own.
+    command: for the provenance. overlap: a finding on the labels that the weights saw, which the stores keep in place
+    of an earlier one.
 
     Returns a summary for each store; their seconds are those of the whole pass. Raises ExtractError or CacheError on
     wrong input or a store of other cubes, StoppedError or OSError when the machine stops it; what was written stays.
     """
     if not backbones or len(set(outs)) != len(backbones):
         raise ExtractError(f"outs ({len(set(outs))}) must be one store for each of {len(backbones)} layers")
+    if on_failure not in ON_FAILURE:
+        raise ExtractError(unknown_name("on_failure", on_failure, ON_FAILURE))
     for out in outs:
         store_class(out)  # a wrong suffix is an error before a lock file is left beside it
     check_flip(views, videos, allow_flip=allow_flip)
@@ -79,7 +89,7 @@ def extract_layers(
     layout = _layout(specs, shard_rows=shard_rows, compress=compress, batch=batch, threads=threads)
     if not all(out.exists() for out in outs):
         check_network(backbones)  # before there is a store of cubes that it does not give
-    timer = Timer()
+    timer, broken = Timer(), None
     with ExitStack() as locks, timer.measure("total"):
         stores: list[Store] = []
         for backbone, spec, out in zip(backbones, specs, outs, strict=True):
@@ -92,16 +102,26 @@ def extract_layers(
         require_same_layout(stores)
         before = [store.states().tolist() for store in stores]
         rows = [
-            _rows_to_do(store, states, limit=limit, retry_failed=retry_failed)
+            rows_to_do(store, states, videos, limit=limit, retry_failed=retry_failed or on_failure == "stop")
             for store, states in zip(stores, before, strict=True)
         ]
         decoders = 0
         if any(rows):
-            decoders = _extract_rows(
-                stores, rows, videos, backbones, target, timer, workers=workers, queue=queue, progress=progress
+            decoders, broken = _extract_rows(
+                stores,
+                rows,
+                videos,
+                backbones,
+                target,
+                timer,
+                progress=progress,
+                workers=workers,
+                queue=queue,
+                timeout_s=timeout_s,
+                stop_on_failure=on_failure == "stop",
             )
     return [
-        summarise(store, states, done, timer.seconds, decoders=decoders)
+        summarise(store, states, done, timer.seconds, decoders=decoders, stopped_at=broken)
         for store, states, done in zip(stores, before, rows, strict=True)
     ]
 
@@ -136,12 +156,6 @@ def _header(videos: VideoSet, spec: FeatureSpec, about: dict[str, Any], layout: 
     )
 
 
-def _rows_to_do(store: Store, states: Sequence[int], *, limit: int | None, retry_failed: bool) -> list[int]:
-    """Rows that are missing, and with `retry_failed` those that failed; of the limit's videos alone."""
-    wanted = range(len(states)) if limit is None else spread_rows(store.index, limit)
-    return [row for row in wanted if states[row] == MISSING or (retry_failed and states[row] == FAILED)]
-
-
 def _extract_rows(
     stores: Sequence[Store],
     rows: Sequence[Sequence[int]],
@@ -150,26 +164,26 @@ def _extract_rows(
     target: torch.device,
     timer: Timer,
     *,
-    workers: int | None,
-    queue: int | None,
     progress: bool,
-) -> int:
-    """Extract each store's `rows` shard by shard; only the layers of stores that lack rows are computed. Returns the
-    number of decoders."""
+    **how: Any,
+) -> tuple[int, int | None]:
+    """Extract each store's `rows` shard by shard; only the layers of stores that lack rows are computed. how: for the
+    Pipeline. Returns the number of decoders, and the failed row that ended the run, if one did."""
     busy = [number for number, todo in enumerate(rows) if todo]
     lacking = [stores[number] for number in busy]
     tasks = list(make_tasks(lacking, [rows[number] for number in busy], videos.index.paths))
     threads = torch.get_num_threads()
     torch.set_num_threads(stores[0].header.threads)
-    decoders = 0
+    decoders, broken = 0, None
     try:
         chosen = [backbones[number] for number in busy]
-        pipeline = Pipeline(lacking, chosen, root=videos.root, device=target, workers=workers, queue=queue)
+        links = Links(videos.root, videos.follow_links)
+        pipeline = Pipeline(lacking, chosen, root=videos.root, device=target, links=links, **how)
         meter = Meter(sum(len(task.every) for task in tasks), shown=progress)
         with meter, closing(pipeline.run(tasks, tell=meter.tell)) as finished:
             for done in finished:
                 timer.add(done.seconds)
-                decoders = done.decoders
+                decoders, broken = done.decoders, done.stopped_at
     finally:
         torch.set_num_threads(threads)
-    return decoders
+    return decoders, broken

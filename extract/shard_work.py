@@ -44,15 +44,19 @@ class ShardWork:
             self._states = [MISSING] * size
             self._reasons: dict[int, str] = {}
             self._notes: dict[int, str] = {}
+            self._seen: dict[int, str] = {}
         else:
             self._cubes = store.read_shard(shard)  # [r, views, c, t, h, w]
             self._states = list(record.states)
             self._reasons = {row: why for row, why in record.reasons.items() if row not in self.rows}
             self._notes = {row: note for row, note in record.notes.items() if row not in self.rows}
+            self._seen = {row: state for row, state in record.seen.items() if row not in self.rows}
 
-    def put(self, rows: Sequence[int], cubes: NDArray[np.float32], notes: Mapping[int, str]) -> None:
+    def put(
+        self, rows: Sequence[int], cubes: NDArray[np.float32], notes: Mapping[int, str], seen: Mapping[int, str]
+    ) -> None:
         """Keep the cubes [k, views, c, t, h, w] of `rows`, with a note on the video where there is one, for the rows
-        that are to be done. Those that float16 cannot hold are failed rows."""
+        that are to be done. Those that float16 cannot hold are failed rows. seen: state of each video."""
         wanted = [number for number, row in enumerate(rows) if row in self.rows]
         if not wanted:  # another store lacks these rows
             return
@@ -63,18 +67,25 @@ class ShardWork:
             if row in notes:
                 self._notes[row] = notes[row]
             if problem is not None:
-                self.fail(row, problem)
+                self.fail(row, problem, seen[row])
 
-    def fail(self, row: int, reason: str) -> None:
-        """A failed row with its reason, if it is to be done."""
+    def fail(self, row: int, reason: str, seen: str = "") -> None:
+        """A failed row with its reason and its video's state, if it is to be done."""
         if row in self.rows:
             slot = row - self._start
             self._cubes[slot], self._states[slot], self._reasons[row] = 0, FAILED, reason
             self._notes.pop(row, None)
+            self._seen[row] = seen
             self.failed.add(row)
 
     def write(self, *, device: str) -> None:
         """Commit the shard."""
         self._store.write_shard(
-            self._shard, self._cubes, states=self._states, reasons=self._reasons, notes=self._notes, device=device
+            self._shard,
+            self._cubes,
+            states=self._states,
+            reasons=self._reasons,
+            notes=self._notes,
+            device=device,
+            seen=self._seen,
         )

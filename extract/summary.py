@@ -14,7 +14,7 @@ class ExtractSummary:
     """done: videos extracted by this run; skipped: done before; failed: failed rows of the store; missing: rows that
     no run has tried yet (left out by --limit); seconds: by stage, see `timer.STAGES`; bound: the stage that the run
     waited for most; decoders: threads that decoded at its end; videos_per_second: tried by this run; failures: {key,
-    reason} of every failed row.
+    reason} of every failed row; stopped_at: key of the failed row that ended the run, or ''.
     """
 
     done: int
@@ -26,15 +26,25 @@ class ExtractSummary:
     decoders: int
     videos_per_second: float
     failures: list[dict[str, str]]
+    stopped_at: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def summarise(
-    store: Store, before: Sequence[int], tried: Sequence[int], seconds: Mapping[str, float], *, decoders: int
+    store: Store,
+    before: Sequence[int],
+    tried: Sequence[int],
+    seconds: Mapping[str, float],
+    *,
+    decoders: int,
+    stopped_at: int | None = None,
 ) -> ExtractSummary:
-    """before: states of all rows at the start; tried: rows of this run; seconds: by stage."""
+    """before: states of all rows at the start; tried: rows of this run; seconds: by stage; stopped_at: the row that
+    ended it."""
+    if stopped_at is not None:
+        tried = [row for row in tried if row <= stopped_at]
     states, reasons = store.states().tolist(), store.reasons()
     return ExtractSummary(
         done=sum(states[row] == DONE for row in tried),
@@ -46,4 +56,5 @@ def summarise(
         decoders=decoders,
         videos_per_second=round(len(tried) / max(seconds["total"], 1e-9), 2),
         failures=[{"key": store.index.keys[row], "reason": reasons[row]} for row in sorted(reasons)],
+        stopped_at="" if stopped_at is None else store.index.keys[stopped_at],
     )

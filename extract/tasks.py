@@ -26,13 +26,14 @@ class ShardTask:
 @dataclass(frozen=True)
 class ShardDone:
     """A shard is committed. tried: videos; failed: of them; seconds: by stage, of what was measured since the last
-    shard of the same process; decoders: threads at work."""
+    shard of the same process; decoders: threads at work; stopped_at: the failed row that ended the run, if one did."""
 
     shard: int
     tried: int
     failed: int
     seconds: Mapping[str, float]
     decoders: int
+    stopped_at: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

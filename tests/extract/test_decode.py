@@ -183,8 +183,8 @@ def test_truncated_video_gives_its_frames_and_says_so(
     path.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
     every = every_frame(path, rule)
     assert 0 < len(every) < 20
-    clip = decode_clip(path, frames=6, rule=rule)
-    check(path, clip, every, 6)
+    clip = decode_clip(path, frames=4, rule=rule)
+    check(path, clip, every, 4)
     if container in ("mp4", "avi"):
         assert clip.note.startswith(f"container claims 20 frames, {len(every)} decodable")
     if container != "ts":  # a transport stream has no end that could be missing

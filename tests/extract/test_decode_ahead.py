@@ -2,6 +2,7 @@
 
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ pytest.importorskip("mastaf.extract.decode")
 from mastaf.extract.decode import Clip
 from mastaf.extract.decode_ahead import DecodeAhead
 from mastaf.extract.errors import VideoError
+from mastaf.extract.ffmpeg import run_ffmpeg
 
 
 def ahead(rows, load, workers, in_flight):
@@ -86,6 +88,32 @@ def test_closing_early_starts_nothing_more_and_does_not_hang(workers):
     assert count <= 1 + 3
     time.sleep(0.05)
     assert len(begun) == count
+
+
+def test_closing_early_kills_what_decoders_started():
+    def load(row):
+        if row:
+            run_ffmpeg(["sleep", "4326.25"], deadline=time.monotonic() + 60, max_output=10)
+        return clip(row)
+
+    def running():
+        return [p for p in Path("/proc").glob("[0-9]*/cmdline") if _holds(p, b"4326.25")]
+
+    clips = ahead(range(3), load, 3, 3)
+    next(clips)
+    while len(running()) < 2:
+        time.sleep(0.01)
+    start = time.monotonic()
+    clips.close()
+    assert running() == []
+    assert time.monotonic() - start < 8  # it did not give up waiting
+
+
+def _holds(path, word):
+    try:
+        return word in path.read_bytes()
+    except OSError:
+        return False
 
 
 def test_an_interrupt_while_waiting_ends_at_once():

@@ -76,7 +76,7 @@ class FakeDecoder:
         self.interrupt_at = None
         self._lock = threading.Lock()
 
-    def __call__(self, path, *, frames, rule, views, sampling="even", key="", timeout_s=120):
+    def __call__(self, path, *, frames, rule, views, sampling="even", key="", **_how):
         with self._lock:
             self.calls.append(key)
             number = len(self.calls)
@@ -258,7 +258,7 @@ class Contrast(torch.nn.Module):
 
 
 def test_a_cube_of_nan_is_a_failed_row(tmp_path, go, monkeypatch):
-    def decode(path, *, frames, rule, views, sampling, key):
+    def decode(path, *, frames, rule, views, sampling, key, **_how):
         grey = np.full((1, FRAMES, SIZE, SIZE, 3), 127, np.uint8)
         return Clip(grey if key == "train/1/1.mp4" else views_of(key, views), "")
 
@@ -346,7 +346,7 @@ def test_stores_of_other_batches_are_not_filled_in_one_pass(tmp_path, go):
 
 
 def test_one_overflow_spares_the_other_rows_of_its_batch(tmp_path, go, monkeypatch):
-    def decode(path, *, frames, rule, views, sampling, key):
+    def decode(path, *, frames, rule, views, sampling, key, **_how):
         grey = np.full((1, FRAMES, SIZE, SIZE, 3), 127, np.uint8)
         return Clip(views_of(key, views) if key == "train/1/1.mp4" else grey, "a note")
 
