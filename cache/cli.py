@@ -1,4 +1,4 @@
-"""`mastaf-cache`: look into a store of cubes, check it, convert it."""
+"""`mastaf-cache`: look into a store of cubes, check it, convert it, unlock it."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ _STORE = click.argument("path", metavar="STORE", type=click.Path(path_type=Path)
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="mastaf")
 def cli() -> None:
-    """Look into a store of feature cubes, check it, convert it.
+    """Look into a store of feature cubes, check it, convert it, unlock it.
 
     \b
     Examples:
@@ -92,6 +92,27 @@ def convert(source: Path, target: Path, compress: str | None, json_file: Path | 
     size = stored_bytes(store)
     console.say(f"{target}: {rows} rows, {size / 1e6:.1f} MB")
     console.write_summary(json_file, {"source": str(source), "target": str(target), "rows": rows, "bytes": size})
+
+
+@cli.command()
+@_STORE
+@click.option("--force", is_flag=True, help="Also a lock whose holder cannot be checked from here.")
+@console.json_option
+def unlock(path: Path, force: bool, json_file: Path | None) -> None:
+    """Remove the lock that a writer of STORE left, where it is not taken over by itself.
+
+    A writer that died on this machine needs no unlocking. On a disk that several machines share, a holder elsewhere
+    cannot be checked: make sure that it is gone, and give --force. A living process of this machine keeps its lock.
+
+    \b
+    Example:
+      mastaf-cache unlock --force /shared/hmdb51_r3d.zarr
+    """
+    from .lock import unlock_folder
+
+    done = unlock_folder(path, force=force)
+    console.say(done)
+    console.write_summary(json_file, {"path": str(path), "done": done})
 
 
 def main() -> None:

@@ -1,12 +1,12 @@
 """The store of feature cubes: one interface over Zarr v3 (`.zarr`) and HDF5 (`.h5`), chosen by the suffix."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from .base import Store
-from .errors import CacheError, StoppedError
+from .errors import CacheError
 from .index import VideoIndex
+from .lock import folder_lock
 from .packing import default_shard_rows, pack_float16
 from .record import SCHEMA, ShardRecord, StoreHeader
 from .staging import staged
@@ -63,22 +63,9 @@ def store_class(path: Path) -> type[Store]:
     raise CacheError(f"store ({path}) must end in .zarr or .h5")
 
 
-@contextmanager
-def writer_lock(path: Path) -> Iterator[None]:
-    """Hold the lock of a store's one writer, `<path>.lock`.
+def writer_lock(path: Path) -> AbstractContextManager[None]:
+    """Hold the lock of the one writer of `path` while the block runs.
 
-    StoppedError when another process holds it; OSError or CacheError where no such file can be made.
+    StoppedError, naming the holder, when another process holds it; OSError or CacheError where none can be made.
     """
-    from filelock import FileLock, Timeout
-
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = FileLock(f"{path}.lock", timeout=0).acquire()
-    except Timeout as error:
-        # filelock takes a folder in which no file can be made for a lock that is held.
-        if not path.with_name(path.name + ".lock").exists():
-            raise CacheError(f"{path} cannot be written: no file can be made in {path.parent}; use another") from error
-        raise StoppedError(f"another process is writing {path}; wait for it, or use another path") from error
-    with lock:
-        yield
+    return folder_lock(Path(path))
