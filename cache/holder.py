@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from .checks import brief, fit_fields, parse_json, require_keys
+from .checks import brief, fit_fields, require_keys
 
 MAX_RECORD = 1 << 14
 ALIVE, GONE, UNKNOWN = "alive", "gone", "unknown"
@@ -61,14 +61,13 @@ class Holder:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary of plain JSON values; `from_bytes` reads it."""
+        """A dictionary of plain JSON values; `from_json` is its inverse."""
         return asdict(self)
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """The holder in a lock's JSON. CacheError when it is none: a stranger's, or half written."""
-        found: dict[str, Any] = require_keys(parse_json(data, "the lock"), (f.name for f in fields(cls)), "the lock")
-        return cls(**found)
+    def from_json(cls, value: Any) -> Self:
+        """The holder that a lock names. CacheError when it is none."""
+        return cls(**require_keys(value, (f.name for f in fields(cls)), "the lock"))
 
     @property
     def is_of_this_system(self) -> bool:

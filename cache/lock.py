@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .atomic import disk_full
+from .checks import parse_json
 from .errors import CacheError, StoppedError
 from .holder import ALIVE, GONE, MAX_RECORD, UNKNOWN, Holder
 
@@ -191,7 +192,7 @@ def _open(lock: Path) -> int:
 def _judge(descriptor: int, *, free: bool | None) -> tuple[str, str]:
     """Who holds an open lock, in words, and its state. free: as `_flock` found it."""
     try:
-        holder = Holder.from_bytes(os.pread(descriptor, MAX_RECORD, 0))
+        holder = Holder.from_json(parse_json(os.pread(descriptor, MAX_RECORD, 0), "the lock"))
     except CacheError:
         # Records appear whole, so a machine died while it wrote this one, or it is no record.
         state = UNKNOWN if free is None else GONE if free else ALIVE

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from ..cache.console import Progress
 from ..cache.index import FAILED, MISSING
 from ..cache.label_overlap import LabelOverlap
 from ..cache.packing import default_shard_rows
+from ..cache.place import StorePath
 from ..cache.record import StoreHeader
 from ..cache.spec import FeatureSpec
 from ..cache.store import Store, store_class, writer_lock
@@ -29,7 +29,7 @@ from .videos import VideoSet
 from .workers import default_workers
 
 
-def extract(videos: VideoSet, backbone: Backbone, *, out: Path, **options: Any) -> ExtractSummary:
+def extract(videos: VideoSet, backbone: Backbone, *, out: StorePath, **options: Any) -> ExtractSummary:
     """`extract_layers` for one backbone and one store, with its keyword arguments."""
     return extract_layers(videos, [backbone], outs=[out], **options)[0]
 
@@ -38,7 +38,7 @@ def extract_layers(
     videos: VideoSet,
     backbones: Sequence[Backbone],
     *,
-    outs: Sequence[Path],
+    outs: Sequence[StorePath],
     views: Sequence[str] = ("plain",),
     sampling: str = "even",
     precision: str = "auto",
