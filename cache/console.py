@@ -19,6 +19,7 @@ from typing import Any, Self
 import click
 
 from .atomic import write_json
+from .place import StorePath, store_path
 from .text import shown
 
 DONE, FINISHED_WITH_FAILURES, USAGE, FAULT, STOPPED, INTERRUPTED = 0, 1, 2, 70, 75, 130
@@ -120,6 +121,18 @@ def _make_room(_context: click.Context, _parameter: click.Parameter, value: Path
     if value is not None:
         value.parent.mkdir(parents=True, exist_ok=True)
     return value
+
+
+class _StoreType(click.ParamType):
+    """A store's path, or its address in object storage."""
+
+    name = "store"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> StorePath:
+        return store_path(value)
+
+
+STORE = _StoreType()
 
 
 def json_option(command: Any) -> Any:

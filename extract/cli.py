@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ..cache import console
+from ..cache.place import StorePath
 from ..cache.spec import TIMES
 from ..cache.threads import spin_briefly
 from .backbones.plugins import backbone_names, find_loader
@@ -62,9 +63,9 @@ class _BackboneOption(click.Option):
 @click.option(
     "--out",
     metavar="STORE",
-    type=click.Path(path_type=Path),
-    help="A .zarr or .h5 store  [default: cache/<dataset, or folder's name>_<backbone>.zarr]; several layers add "
-    "their names.",
+    type=console.STORE,
+    help="A .zarr or .h5 store, or s3://BUCKET/NAME.zarr  [default: cache/<dataset, or folder's "
+    "name>_<backbone>.zarr]; several layers add their names.",
 )
 @click.option(
     "--layer",
@@ -175,6 +176,7 @@ def command(json_file: Path | None, **options: Any) -> int:
       mastaf-extract --backbone tsn --time mean --dataset hmdb51 --root /data/hmdb51
       mastaf-extract --backbone hf:facebook/dinov2-base --dataset folder --root my_videos
       mastaf-extract --backbone r3d --layer layer3,layer4 --dataset hmdb51 --root /data/hmdb51
+      mastaf-extract --backbone r3d-tiny --dataset motion --out s3://bucket/motion.zarr
       mastaf-extract --backbone r3d --weights random --dataset folder --root my_videos --limit 4 --out /tmp/try.h5
 
     Exit status: 0 done, 1 done but some videos failed, 2 wrong input, 75 stopped by the machine or by SIGTERM (run
@@ -193,7 +195,7 @@ def run_command(
     root: Path | None,
     split_files: Path | None,
     follow_links: bool,
-    out: Path | None,
+    out: StorePath | None,
     weights: str | None,
     revision: str | None,
     labels: Path | None,
@@ -274,7 +276,7 @@ def default_out(dataset: str, root: Path | None, backbone: str) -> Path:
     return Path("cache") / f"{name}.zarr"
 
 
-def outs_of(out: Path, layers: Sequence[str]) -> list[Path]:
+def outs_of(out: StorePath, layers: Sequence[str]) -> list[StorePath]:
     """The store of each layer: `out` for one, `<out>_<layer>` for several. ExtractError if one is asked for twice."""
     if len(set(layers)) < len(layers):
         raise ExtractError(f"layer ({','.join(layers)}) must name each stage once")

@@ -1,16 +1,16 @@
 """Making the store of a run, or opening the one that an earlier run left, if it is of the same cubes."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from ..cache.index import VideoIndex
+from ..cache.place import StorePath
 from ..cache.record import StoreHeader
 from ..cache.store import Store, create_store, open_store
 from .errors import ExtractError
 from .naming import some
 
 
-def open_or_create(path: Path, *, header: StoreHeader, index: VideoIndex) -> Store:
+def open_or_create(path: StorePath, *, header: StoreHeader, index: VideoIndex) -> Store:
     """The store at `path`, made if there is none. The caller holds its `writer_lock`.
 
     An existing one keeps its own batch, threads, shard rows and compression. SpecMismatchError or ExtractError,

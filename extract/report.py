@@ -2,11 +2,11 @@
 
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cache import console
 from ..cache.index import VideoIndex
+from ..cache.place import StorePath
 from ..cache.text import shown
 from .coverage import coverage_lines
 from .scan import STRAY
@@ -36,7 +36,7 @@ def say_overlap(overlap: "LabelOverlap", facts: Mapping[str, Any]) -> None:
         console.say(line)
 
 
-def say_what_was_done(summary: "ExtractSummary", out: Path) -> None:
+def say_what_was_done(summary: "ExtractSummary", out: StorePath) -> None:
     """Counts, where the time went, and the failures."""
     seconds = summary.seconds
     console.say(
@@ -60,7 +60,7 @@ def say_what_was_done(summary: "ExtractSummary", out: Path) -> None:
         console.say("once the files are mended, the same command does those alone; --retry-failed tries all of them")
 
 
-def say_what_is_next(summary: "ExtractSummary", out: Path, index: VideoIndex) -> None:
+def say_what_is_next(summary: "ExtractSummary", out: StorePath, index: VideoIndex) -> None:
     """What to type now: the rest of an extraction that `--limit` cut short, or stage two."""
     if summary.stopped_at:
         console.say("mend it and run the same command again, or pass --on-failure skip")
@@ -70,7 +70,7 @@ def say_what_is_next(summary: "ExtractSummary", out: Path, index: VideoIndex) ->
         console.say(f"next: {_stage_two(out, index)}")
 
 
-def _stage_two(out: Path, index: VideoIndex) -> str:
+def _stage_two(out: StorePath, index: VideoIndex) -> str:
     if "train" in index.splits:
         scored, head = "train", f"mastaf-fewshot train --features {shlex.quote(str(out))}"
     else:

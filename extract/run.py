@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ import torch
 from ..cache.console import unknown_name
 from ..cache.label_overlap import LabelOverlap
 from ..cache.packing import default_shard_rows
+from ..cache.place import StorePath
 from ..cache.record import StoreHeader
 from ..cache.spec import FeatureSpec
 from ..cache.store import Store, store_class, writer_lock
@@ -32,7 +32,7 @@ from .videos import VideoSet
 ON_FAILURE = ("skip", "stop")
 
 
-def extract(videos: VideoSet, backbone: Backbone, *, out: Path, **options: Any) -> ExtractSummary:
+def extract(videos: VideoSet, backbone: Backbone, *, out: StorePath, **options: Any) -> ExtractSummary:
     """`extract_layers` for one backbone and one store, with its keyword arguments."""
     return extract_layers(videos, [backbone], outs=[out], **options)[0]
 
@@ -41,7 +41,7 @@ def extract_layers(
     videos: VideoSet,
     backbones: Sequence[Backbone],
     *,
-    outs: Sequence[Path],
+    outs: Sequence[StorePath],
     views: Sequence[str] = ("plain",),
     sampling: str = "even",
     precision: str = "auto",

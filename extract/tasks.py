@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..cache.place import StorePath
 from ..cache.store import Store
 from .backbones.base import Backbone
 
@@ -45,7 +46,7 @@ class Job:
     """
 
     root: Path
-    outs: tuple[Path, ...]
+    outs: tuple[StorePath, ...]
     load: Callable[[], Sequence[Backbone]]
     device: str
     workers: int | None
