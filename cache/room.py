@@ -1,0 +1,53 @@
+"""Whether a disk can hold what is about to be written, asked before the first byte."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from .errors import StoppedError
+
+_LEAST_MARGIN = 16 << 20  # bytes that are left free whatever is written
+
+
+def nearest_folder(path: Path) -> Path:
+    """The folder that exists and would hold `path`: its parent, or one above."""
+    folder = path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that this user can still write on the disk of `path`. A quota is not seen."""
+    return shutil.disk_usage(nearest_folder(path)).free
+
+
+def with_margin(nbytes: int) -> int:
+    """`nbytes`, and what should be left free beside them."""
+    return nbytes + max(nbytes // 100, _LEAST_MARGIN)
+
+
+def lacking_room(needs: Sequence[tuple[Path, int]]) -> tuple[list[Path], int, int] | None:
+    """The first disk that cannot hold what `needs` (path, bytes) would put there: paths, bytes with margin, free."""
+    by_disk: dict[int, list[tuple[Path, int]]] = {}
+    for path, nbytes in needs:
+        by_disk.setdefault(nearest_folder(path).stat().st_dev, []).append((path, nbytes))
+    for of_disk in by_disk.values():
+        wanted, free = sum(nbytes for _, nbytes in of_disk), free_bytes(of_disk[0][0])
+        if wanted and with_margin(wanted) > free:
+            return [path for path, _ in of_disk], with_margin(wanted), free
+    return None
+
+
+def require_room(needs: Sequence[tuple[Path, int]], *, remedy: str) -> None:
+    """StoppedError, naming bytes needed and free, when a disk cannot hold what `needs` (path, bytes) would put there.
+
+    Paths on one disk are added up; a hundredth, and 16 MiB at least, must be left free.
+    """
+    lack = lacking_room(needs)
+    if lack is not None:
+        paths, wanted, free = lack
+        raise StoppedError(
+            f"the disk of {', '.join(map(str, paths))} has {free} bytes ({free / 1e9:.2f} GB) free, and {wanted} "
+            f"({wanted / 1e9:.2f} GB) are needed; {remedy}"
+        )
