@@ -39,9 +39,9 @@ def export_store(
     """Write the done rows of a store into the new folder `out`, which appears whole or not at all; returns its index.
 
     format: a name of FORMATS; split: that one alone, None for all; view: by name; shard_bytes: size of a file that
-    holds several videos, about; advance: called with the rows of each shard of the store. The index (`out/index.json`) has
-    the recipe, where each cube is, and which rows were left out because they are not done. The same store gives the
-    same bytes. The caller holds `writer_lock(out)`.
+    holds several videos, about; advance: called with the rows of each shard of the store. The index (`out/index.json`)
+    has the recipe, where each cube is, and which rows were left out because they are not done. The same store gives
+    the same bytes. The caller holds `writer_lock(out)`.
     Raises CacheError when `out` exists or there is nothing to write, CorruptStoreError naming a row whose bytes do not
     match its checksum, StoppedError when the disk cannot hold it.
     """

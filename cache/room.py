@@ -22,32 +22,28 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(nearest_folder(path)).free
 
 
-def with_margin(nbytes: int) -> int:
-    """`nbytes`, and what should be left free beside them."""
-    return nbytes + max(nbytes // 100, _LEAST_MARGIN)
+def lacking_room(needs: Sequence[tuple[Path, int]]) -> str:
+    """'' or, naming bytes needed and free, which disk cannot hold what `needs` (path, bytes) would put there.
 
-
-def lacking_room(needs: Sequence[tuple[Path, int]]) -> tuple[list[Path], int, int] | None:
-    """The first disk that cannot hold what `needs` (path, bytes) would put there: paths, bytes with margin, free."""
+    Paths on one disk are added up; a hundredth, and 16 MiB at least, must be left free.
+    """
     by_disk: dict[int, list[tuple[Path, int]]] = {}
     for path, nbytes in needs:
         by_disk.setdefault(nearest_folder(path).stat().st_dev, []).append((path, nbytes))
     for of_disk in by_disk.values():
-        wanted, free = sum(nbytes for _, nbytes in of_disk), free_bytes(of_disk[0][0])
-        if wanted and with_margin(wanted) > free:
-            return [path for path, _ in of_disk], with_margin(wanted), free
-    return None
+        new, free = sum(nbytes for _, nbytes in of_disk), free_bytes(of_disk[0][0])
+        wanted = new + max(new // 100, _LEAST_MARGIN)
+        if new and wanted > free:
+            paths = ", ".join(str(path) for path, _ in of_disk)
+            return (
+                f"the disk of {paths} has {free} bytes ({free / 1e9:.2f} GB) free, and {wanted} ({wanted / 1e9:.2f} "
+                "GB) are needed"
+            )
+    return ""
 
 
 def require_room(needs: Sequence[tuple[Path, int]], *, remedy: str) -> None:
-    """StoppedError, naming bytes needed and free, when a disk cannot hold what `needs` (path, bytes) would put there.
-
-    Paths on one disk are added up; a hundredth, and 16 MiB at least, must be left free.
-    """
+    """StoppedError where `lacking_room` finds a disk too small; remedy: what to do then."""
     lack = lacking_room(needs)
-    if lack is not None:
-        paths, wanted, free = lack
-        raise StoppedError(
-            f"the disk of {', '.join(map(str, paths))} has {free} bytes ({free / 1e9:.2f} GB) free, and {wanted} "
-            f"({wanted / 1e9:.2f} GB) are needed; {remedy}"
-        )
+    if lack:
+        raise StoppedError(f"{lack}; {remedy}")

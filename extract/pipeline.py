@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..cache.store import Store
 from .backbones.base import Backbone
 from .decode import Clip, decode_clip
 from .decode_ahead import DecodeAhead, Decoded
 from .recipe import device_name
 from .shard_work import Forward, ShardWork
+from .sink import Sink
 from .tasks import ShardDone, ShardTask
 from .timer import Timer, bound_of
 from .tuning import Tuner
@@ -39,7 +39,7 @@ class Pipeline:
 
     def __init__(
         self,
-        stores: Sequence[Store],
+        stores: Sequence[Sink],
         backbones: Sequence[Backbone],
         *,
         root: Path,
@@ -55,6 +55,11 @@ class Pipeline:
         self._tuner = Tuner(
             workers=workers, queue=queue, most=default_workers(), batch=self._header.batch, clip_bytes=clip_bytes
         )
+
+    @property
+    def most_in_flight(self) -> int:
+        """Clips that may be decoded or being decoded at once, at most."""
+        return self._tuner.most_in_flight
 
     def run(self, tasks: Sequence[ShardTask], *, tell: Tell) -> Generator[ShardDone]:
         """Do the shards, in order; each is yielded once it is committed.
