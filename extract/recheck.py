@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 
 from ..cache.errors import CacheError
 from ..cache.index import DONE, FAILED
-from ..cache.store import Store
+from ..cache.store import Store, open_store
 from .backbones.base import Backbone
-from .layout import store_header, store_layout
 from .meter import Meter
-from .opening import open_checked
 from .pipeline import Pipeline
 from .provenance import provenance
 from .recipe import device_name, make_spec, resolve_device
@@ -101,14 +99,13 @@ def recheck_store(
 
     A row's place in its batch is what it was, and its companions are zeros: on the same kind of device, with the same
     versions, the bits are the same. A video that is gone or no longer decodes is a row with a reason. Raises CacheError
-    where nothing is done, SpecMismatchError or ExtractError when the store is of other cubes (other weights, say) or
-    other videos.
+    where nothing is done, SpecMismatchError when the store is of other cubes (other weights, say).
     """
     target = resolve_device(device)
     spec = make_spec(backbone, views=views, sampling=sampling, precision=precision, device=target)
     about = provenance(videos, backbone, device=device_name(target), command="", allow_flip=allow_flip)
-    layout = store_layout([spec], shard_rows=None, compress="", batch=1, threads=None)
-    store = open_checked(out, header=store_header(videos, spec, about, layout), index=videos.index)
+    store = open_store(out)
+    store.spec.require_equal(spec, here=f"store {out}", there="this run")
     done = np.flatnonzero(store.states() == DONE)
     if not len(done):
         raise CacheError(f"{out} has no cube yet, and nothing to compare; finish the extraction first")
@@ -116,7 +113,10 @@ def recheck_store(
     rows = sorted(random.permutation(done)[:count].tolist())
     watched = _Comparison(store, set(rows))
     sink = Rehearsal(store.header, store.index, watched)
-    tasks = list(make_tasks([sink], [rows], videos.index.paths))
+    # A video that is gone from the data set is looked for where it was, so that it is named.
+    paths = dict(zip(videos.index.keys, videos.index.paths, strict=True))
+    places = [paths.get(k, old) for k, old in zip(store.index.keys, store.index.paths, strict=True)]
+    tasks = list(make_tasks([sink], [rows], places))
     with forward_threads(store.header.threads), Meter(len(rows), shown=progress) as meter:
         pipeline = Pipeline([sink], [backbone], root=videos.root, device=target, workers=workers, queue=queue)
         with closing(pipeline.run(tasks, tell=meter.tell)) as finished:
