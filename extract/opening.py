@@ -16,11 +16,8 @@ def open_or_create(path: Path, *, header: StoreHeader, index: VideoIndex) -> Sto
     An existing one keeps its own batch, threads, shard rows and compression. SpecMismatchError or ExtractError,
     naming what differs, when it is of other cubes or other videos.
     """
-    return (
-        open_checked(path, header=header, index=index)
-        if path.exists()
-        else create_store(path, header=header, index=index)
-    )
+    make = open_checked if path.exists() else create_store
+    return make(path, header=header, index=index)
 
 
 def open_checked(path: Path, *, header: StoreHeader, index: VideoIndex) -> Store:
