@@ -87,11 +87,13 @@ def compare(stores: dict[str, Store], out: Path, shot: int, episodes: int, train
     train(original, out=run, shot=shot, train_episodes=train_episodes, progress=False)
     full = evaluate_fully(original, run, **scored)
     line([first, "MASTAF"], shot, full, None)
-    for name, store in list(stores.items())[1:]:
+    others = list(stores.items())[1:]
+    for name, store in others:
         line([name, "Neighbor"], shot, evaluate_fully(store, out=out / name, **neighbor), plain)
         if store.spec.recipe == original.spec.recipe:
             same = evaluate_fully(store, run, out=out / name, **scored)
             line([name, f"MASTAF, trained on {first}"], shot, same, full)
+    for name, store in others:
         own = out / f"{name}_{shot}"
         train(store, out=own, shot=shot, train_episodes=train_episodes, progress=False)
         line([name, "MASTAF, trained on itself"], shot, evaluate_fully(store, own, **scored), full)
