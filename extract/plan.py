@@ -83,6 +83,12 @@ class _Survey:
         of, batch = self.headers[0].shard_rows, self.headers[0].batch
         return len({(row // of, row % of // batch) for row in self.every})
 
+    @property
+    def written(self) -> int:
+        """Rows of the shards that will be written: each is written whole."""
+        of = self.headers[0].shard_rows
+        return of * len({row // of for row in self.every})
+
 
 def plan_layers(
     videos: VideoSet,
@@ -182,7 +188,9 @@ def _plan(survey: _Survey, sample: Sample | None, index: VideoIndex, device: str
     return Plan(
         stores=stores,
         to_do=len(survey.every),
-        seconds=0.0 if sample is None else predict(sample, survey.batches, videos=len(survey.every), header=header),
+        seconds=0.0
+        if sample is None
+        else predict(sample, survey.batches, videos=len(survey.every), written=survey.written, header=header),
         bound="" if sample is None else bound_of(sample.stages),
         device=device,
         memory=memory_bound(survey.headers, 0 if sample is None else sample.most_in_flight),
@@ -192,15 +200,15 @@ def _plan(survey: _Survey, sample: Sample | None, index: VideoIndex, device: str
     )
 
 
-def predict(sample: Sample, batches: int, *, videos: int, header: StoreHeader) -> float:
-    """Seconds that so many videos take in so many forward passes."""
+def predict(sample: Sample, batches: int, *, videos: int, written: int, header: StoreHeader) -> float:
+    """Seconds that so many videos take in so many forward passes. written: rows of the shards that are written."""
     if videos <= sample.videos:
         return sample.seconds
     committed, begun = sample.started
     # While a batch is being written, the next one goes through the network already.
     ahead = committed + header.batch
     passes = batches - ahead / header.batch
-    steady = max((videos - ahead) * sample.pace, passes * sample.forward)
+    steady = max((videos - ahead) * sample.pace, passes * sample.forward, (written - header.shard_rows) * sample.write)
     return begun + max(steady, 0.0) + sample.write * min(header.shard_rows, videos)
 
 

@@ -15,16 +15,17 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     if sample is None:
         yield "nothing is missing"
     else:
-        rate = 1 / max(sample.pace, 1e-9)
+        rate = plan.to_do / max(plan.seconds, 1e-9)
         yield (
             f"to do: {plan.to_do} videos, about {_time(plan.seconds)} at {rate:.1f} videos/s on {plan.device}, "
             f"bound by {plan.bound}"
         )
-        stages = sample.stages
+        stages, counted = sample.stages, sample.videos - sample.started[0]
         yield (
-            f"measured on {sample.videos} videos in {sample.seconds:.1f} s: waited {stages['wait']:.1f} s for "
-            f"{sample.decoders} decoders ({stages['decode']:.1f} s of decoding), forward {stages['forward']:.1f} s, "
-            f"{stages['write_wait']:.1f} s for the writer ({stages['write']:.1f} s of writing)"
+            f"measured on {sample.videos} videos in {sample.seconds:.1f} s; the last {counted} of them: waited "
+            f"{stages['wait']:.1f} s for {sample.decoders} decoders ({stages['decode']:.1f} s of decoding), forward "
+            f"{stages['forward']:.1f} s, {stages['write_wait']:.1f} s for the writer ({stages['write']:.1f} s of "
+            "writing)"
         )
     yield (
         f"memory: at most {plan.memory / _MB:.0f} MB of clips and shards beside the network and its activations; "

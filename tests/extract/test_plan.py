@@ -133,10 +133,13 @@ def test_the_prediction_is_the_pace_carried_on(batch, batches, pace, begun, writ
         clock, through = clock + batch * pace, through + 1
     clock += write * min(4, batches) * batch  # the last shard
     expected = sample.seconds if batches <= 3 else clock
-    assert predict(sample, batches, videos=batches * batch, header=header) == pytest.approx(expected)
+    assert predict(sample, batches, videos=batches * batch, written=0, header=header) == pytest.approx(expected)
     # The same videos, scattered so that each batch holds a quarter of its rows: forward passes count.
-    scattered = predict(sample, 4 * batches, videos=batches * batch, header=header)
+    scattered = predict(sample, 4 * batches, videos=batches * batch, written=0, header=header)
     assert batches <= 3 or scattered >= begun + (4 * batches - 3) * sample.forward - 1e-6
+    # Shards are written whole, with few rows too.
+    sparse = predict(sample, batches, videos=batches * batch, written=1000 * batch, header=header)
+    assert batches <= 3 or sparse >= begun + 996 * batch * write - 1e-6
 
 
 def test_a_disk_that_is_too_small(tmp_path, plan, tiny_videos, tiny_backbone, monkeypatch):
