@@ -1,9 +1,8 @@
 """The command `mastaf-extract`: stage one, from videos to a store of feature cubes."""
 
-import re
 import shlex
 import sys
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from ..cache.spec import TIMES
 from ..cache.threads import spin_briefly
 from .backbones.plugins import backbone_names, find_loader
 from .datasets import DATASETS, find_dataset
-from .errors import ExtractError
+from .out_names import default_out, outs_of
 from .report import say_overlap, say_what_is_next, say_what_was_done, say_what_was_found
 from .sampling import SAMPLING_RULES
 from .videos import VideoSet
@@ -126,6 +125,13 @@ class _BackboneOption(click.Option):
 )
 @click.option("--shard-rows", type=click.IntRange(1), help="Videos a shard  [default: 64, or 64 MB].")
 @click.option("--compress", type=click.Choice(["zstd"]), help="Compress shards (then they cannot be memory-mapped).")
+@click.option("--plan", is_flag=True, help="Measure a sample for a minute at most, say what the run takes, and stop.")
+@click.option(
+    "--recheck",
+    type=click.IntRange(1),
+    metavar="K",
+    help="Extract K random done videos of a finished store again, compare, and write nothing.",
+)
 @click.option(
     "--retry-failed",
     is_flag=True,
@@ -153,7 +159,7 @@ class _BackboneOption(click.Option):
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Seed of a folder's class split and of random weights.",
+    help="Seed of a folder's class split, of random weights, and of what --recheck draws.",
 )
 @console.json_option
 @click.version_option(package_name="mastaf")
@@ -170,6 +176,8 @@ def command(json_file: Path | None, **options: Any) -> int:
     Examples:
       mastaf-extract --backbone r3d-tiny --dataset motion
       mastaf-extract --backbone r3d --weights r3d50_KMS_200ep.pth --dataset hmdb51 --root /data/hmdb51
+      mastaf-extract --backbone r3d --dataset hmdb51 --root /data/hmdb51 --plan
+      mastaf-extract --backbone r3d --dataset hmdb51 --root /data/hmdb51 --recheck 50
       mastaf-extract --backbone r3d --dataset hmdb51 --root /data/hmdb51 --labels kinetics700.txt
       mastaf-extract --backbone r3d --dataset ucf101 --root /data/ucf101 --views plain,t1,t2,flip,t1+flip
       mastaf-extract --backbone r3d-tiny --dataset folder --root my_videos --out runs/mine.zarr
@@ -179,13 +187,12 @@ def command(json_file: Path | None, **options: Any) -> int:
       mastaf-extract --backbone r3d-tiny --dataset motion --out s3://bucket/motion.zarr
       mastaf-extract --backbone r3d --weights random --dataset folder --root my_videos --limit 4 --out /tmp/try.h5
 
-    Exit status: 0 done, 1 done but some videos failed, 2 wrong input, 75 stopped by the machine or by SIGTERM (run
-    again to continue), 130 interrupted.
+    Exit status: 0 done, 1 done but some videos failed, or --recheck found other cubes, 2 wrong input, 75 stopped by
+    the machine or by SIGTERM (run again to continue) or, also with --plan, its disk is too small, 130 interrupted.
     """
     report = run_command(**options)
     console.write_summary(json_file, report)
-    failed = any(store["failed"] for store in report["stores"])
-    return console.FINISHED_WITH_FAILURES if failed else console.DONE
+    return report["exit_status"]
 
 
 def run_command(
@@ -208,10 +215,14 @@ def run_command(
     compress: str | None,
     timeout: float,
     seed: int,
+    plan: bool,
+    recheck: int | None,
     **options: Any,
 ) -> dict[str, Any]:
     """What the command does; returns what `--json` holds. Other options are those of `run.extract`."""
     find_loader(backbone)  # not imported yet
+    if plan and recheck:
+        raise click.UsageError("--plan and --recheck are two things to do; give one of them")
     if options["limit"] is not None and out is None:
         raise click.UsageError("--limit needs --out, so that an unfinished store is not taken for the data set's")
     from ..cache.store import store_class
@@ -228,6 +239,7 @@ def run_command(
     say_what_was_found(videos)
     overlap = compare(known, videos.index) if known is not None else None
 
+    from . import looks
     from .backbones.registry import load_layers
     from .run import extract_layers
 
@@ -240,9 +252,12 @@ def run_command(
         )
     if overlap is not None:
         say_overlap(overlap, networks[0].facts)
+    options |= {"device": devices, "compress": compress or "", "timeout_s": timeout}
+    if plan or recheck:
+        look = looks.plan if plan else partial(looks.recheck, count=recheck or 0, seed=seed)
+        return look(videos, networks, outs=outs, **options) | _about(videos)
     line = shlex.join(["mastaf-extract", *sys.argv[1:]])
-    options |= {"device": devices, "compress": compress or "", "command": line, "overlap": overlap}
-    options["timeout_s"] = timeout
+    options |= {"command": line, "overlap": overlap}
     summaries = extract_layers(videos, networks, outs=outs, **options)
     for place, summary in zip(outs, summaries, strict=True):
         if len(outs) > 1:
@@ -252,7 +267,9 @@ def run_command(
     stores = [summary.to_json() | {"store": str(place)} for place, summary in zip(outs, summaries, strict=True)]
     # One store is the usual case, and its summary stands at the top; with several, that of the last layer.
     found = {"label_overlap": None if overlap is None else overlap.to_json()}
-    return stores[-1] | {"stores": stores} | found | _about(videos)
+    failed = any(store["failed"] for store in stores)
+    status = console.FINISHED_WITH_FAILURES if failed else console.DONE
+    return stores[-1] | {"stores": stores, "exit_status": status} | found | _about(videos)
 
 
 def _about(videos: VideoSet) -> dict[str, Any]:
@@ -264,25 +281,6 @@ def _about(videos: VideoSet) -> dict[str, Any]:
         "absent": list(videos.absent),
         "notes": list(videos.notes),
     }
-
-
-def default_out(dataset: str, root: Path | None, backbone: str) -> Path:
-    """cache/<dataset>_<backbone>.zarr; one's own folder goes by its name, a CSV file by its name without suffix."""
-    if dataset == "folder" and root is not None:
-        name = root.resolve().name
-    else:
-        name = dataset if dataset in DATASETS else Path(dataset).stem
-    name = re.sub(r"[^\w.-]+", "-", f"{name}_{backbone.removeprefix('hf:')}")
-    return Path("cache") / f"{name}.zarr"
-
-
-def outs_of(out: StorePath, layers: Sequence[str]) -> list[StorePath]:
-    """The store of each layer: `out` for one, `<out>_<layer>` for several. ExtractError if one is asked for twice."""
-    if len(set(layers)) < len(layers):
-        raise ExtractError(f"layer ({','.join(layers)}) must name each stage once")
-    if len(layers) < 2:
-        return [out]
-    return [out.with_name(f"{out.stem}_{layer}{out.suffix}") for layer in layers]
 
 
 def main() -> None:

@@ -16,8 +16,12 @@ def open_or_create(path: StorePath, *, header: StoreHeader, index: VideoIndex) -
     An existing one keeps its own batch, threads, shard rows and compression. SpecMismatchError or ExtractError,
     naming what differs, when it is of other cubes or other videos.
     """
-    if not path.exists():
-        return create_store(path, header=header, index=index)
+    make = open_checked if path.exists() else create_store
+    return make(path, header=header, index=index)
+
+
+def open_checked(path: StorePath, *, header: StoreHeader, index: VideoIndex) -> Store:
+    """The existing store at `path`, if it is of the cubes of `header` and the videos of `index`. Errors as above."""
     store = open_store(path)
     store.spec.require_equal(header.spec, here=f"store {path}", there="this run")
     _require_same_videos(store, header, index)

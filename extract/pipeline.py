@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..cache.store import Store
 from .backbones.base import Backbone
-from .decode import Clip, decode_clip
+from .decode import TIMEOUT_S, Clip, decode_clip
 from .decode_ahead import DecodeAhead, Decoded
 from .links import Links
 from .recipe import device_name
 from .shard_work import Forward, ShardWork
+from .sink import Sink
 from .tasks import ShardDone, ShardTask
 from .timer import Timer, bound_of
 from .tuning import Tuner
@@ -42,16 +42,16 @@ class Pipeline:
 
     def __init__(
         self,
-        stores: Sequence[Store],
+        stores: Sequence[Sink],
         backbones: Sequence[Backbone],
         *,
         root: Path,
         device: torch.device,
         workers: int | None,
         queue: int | None,
-        timeout_s: float,
         links: Links,
-        stop_on_failure: bool,
+        timeout_s: float = TIMEOUT_S,
+        stop_on_failure: bool = False,
     ) -> None:
         self._stores, self._root, self._device = stores, root, device_name(device)
         self._timeout_s, self._links, self._stop_on_failure = timeout_s, links, stop_on_failure
@@ -62,6 +62,11 @@ class Pipeline:
         self._tuner = Tuner(
             workers=workers, queue=queue, most=default_workers(), batch=self._header.batch, clip_bytes=clip_bytes
         )
+
+    @property
+    def most_in_flight(self) -> int:
+        """Clips that may be decoded or being decoded at once, at most."""
+        return self._tuner.most_in_flight
 
     def run(self, tasks: Sequence[ShardTask], *, tell: Tell) -> Generator[ShardDone]:
         """Do the shards, in order; each is yielded once it is committed.

@@ -8,21 +8,21 @@ import torch
 
 from ..cache.console import unknown_name
 from ..cache.label_overlap import LabelOverlap
-from ..cache.packing import default_shard_rows
 from ..cache.place import StorePath
-from ..cache.record import StoreHeader
-from ..cache.spec import FeatureSpec
 from ..cache.store import Store, store_class, writer_lock
 from .backbones.base import Backbone
 from .backbones.check import check_network
 from .decode import TIMEOUT_S
 from .errors import ExtractError
+from .layout import store_header, store_layout
 from .links import Links
 from .meter import Meter
 from .opening import open_or_create, require_same_device, require_same_layout
 from .pipeline import Pipeline
 from .provenance import provenance
 from .recipe import check_flip, device_name, make_spec, resolve_device
+from .shard_work import forward_threads
+from .space import require_space
 from .summary import ExtractSummary, summarise
 from .tasks import make_tasks
 from .timer import Timer
@@ -86,23 +86,28 @@ def extract_layers(
     target = resolve_device(device)
     name = device_name(target)
     specs = [make_spec(b, views=views, sampling=sampling, precision=precision, device=target) for b in backbones]
-    layout = _layout(specs, shard_rows=shard_rows, compress=compress, batch=batch, threads=threads)
+    layout = store_layout(specs, shard_rows=shard_rows, compress=compress, batch=batch, threads=threads)
     if not all(out.exists() for out in outs):
         check_network(backbones)  # before there is a store of cubes that it does not give
+    headers = [
+        store_header(videos, spec, provenance(videos, b, device=name, command=command, allow_flip=allow_flip), layout)
+        for b, spec in zip(backbones, specs, strict=True)
+    ]
+    retry_failed = retry_failed or on_failure == "stop"
+    require_space(outs, headers, videos, limit=limit, retry_failed=retry_failed)
     timer, broken = Timer(), None
     with ExitStack() as locks, timer.measure("total"):
         stores: list[Store] = []
-        for backbone, spec, out in zip(backbones, specs, outs, strict=True):
-            about = provenance(videos, backbone, device=name, command=command, allow_flip=allow_flip)
+        for header, out in zip(headers, outs, strict=True):
             locks.enter_context(writer_lock(out))
-            stores.append(open_or_create(out, header=_header(videos, spec, about, layout), index=videos.index))
+            stores.append(open_or_create(out, header=header, index=videos.index))
             require_same_device(stores[-1], name)
             if overlap is not None:
                 stores[-1].write_label_overlap(overlap)
         require_same_layout(stores)
         before = [store.states().tolist() for store in stores]
         rows = [
-            rows_to_do(store, states, videos, limit=limit, retry_failed=retry_failed or on_failure == "stop")
+            rows_to_do(videos, states, store.seen(), limit=limit, retry_failed=retry_failed)
             for store, states in zip(stores, before, strict=True)
         ]
         decoders = 0
@@ -126,36 +131,6 @@ def extract_layers(
     ]
 
 
-def _layout(
-    specs: Sequence[FeatureSpec], *, shard_rows: int | None, compress: str, batch: int, threads: int | None
-) -> dict[str, Any]:
-    """Shards and batches of new stores, which suit the largest cubes."""
-    if batch < 1:
-        raise ExtractError(f"batch ({batch}) must be at least 1")
-    if shard_rows is None:
-        shard_rows = min(default_shard_rows(spec) for spec in specs)
-        # A batch never crosses a shard, so a shard of whole batches computes no padding.
-        shard_rows -= shard_rows % min(batch, shard_rows)
-    return {
-        "shard_rows": shard_rows,
-        "compress": compress,
-        "batch": min(batch, max(shard_rows, 1)),
-        "threads": threads or torch.get_num_threads(),
-    }
-
-
-def _header(videos: VideoSet, spec: FeatureSpec, about: dict[str, Any], layout: dict[str, Any]) -> StoreHeader:
-    return StoreHeader(
-        spec=spec,
-        dataset=videos.name,
-        split_scheme=videos.split_scheme,
-        flip_keeps_class=videos.flip_keeps_class,
-        coverage=videos.coverage,
-        provenance=about,
-        **layout,
-    )
-
-
 def _extract_rows(
     stores: Sequence[Store],
     rows: Sequence[Sequence[int]],
@@ -172,10 +147,8 @@ def _extract_rows(
     busy = [number for number, todo in enumerate(rows) if todo]
     lacking = [stores[number] for number in busy]
     tasks = list(make_tasks(lacking, [rows[number] for number in busy], videos.index.paths))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(stores[0].header.threads)
     decoders, broken = 0, None
-    try:
+    with forward_threads(stores[0].header.threads):
         chosen = [backbones[number] for number in busy]
         links = Links(videos.root, videos.follow_links)
         pipeline = Pipeline(lacking, chosen, root=videos.root, device=target, links=links, **how)
@@ -184,6 +157,4 @@ def _extract_rows(
             for done in finished:
                 timer.add(done.seconds)
                 decoders, broken = done.decoders, done.stopped_at
-    finally:
-        torch.set_num_threads(threads)
     return decoders, broken

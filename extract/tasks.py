@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..cache.place import StorePath
-from ..cache.store import Store
 from .backbones.base import Backbone
+from .sink import Sink
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Job:
     run: str
 
 
-def make_tasks(stores: Sequence[Store], rows: Sequence[Sequence[int]], paths: Sequence[str]) -> Iterator[ShardTask]:
+def make_tasks(stores: Sequence[Sink], rows: Sequence[Sequence[int]], paths: Sequence[str]) -> Iterator[ShardTask]:
     """The shards that `rows` (of each store) are in, in order. paths: of every video of the data set."""
     shard_rows = stores[0].header.shard_rows
     by_shard: dict[int, list[list[int]]] = {}

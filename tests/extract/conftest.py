@@ -8,16 +8,29 @@ make_video(name, *codec_arguments, frames=20)    a file of numbered frames, made
 frame_folder                                     a folder of 20 numbered frames, f1.png to f20.png. Shared too
 every_frame(path, rule) -> uint8 [n, s, s, 3]    all frames of a video through the rule: the slow, obvious decoder
 rule                                             a small PixelRule: 64 x 64, centre crop 56
+tiny_backbone(gain=1.0, weights="a" * 64)        a Backbone of one convolution and a pooling, clips of 4 x 8 x 8
+tiny_videos(count=23)                            a VideoSet without files, its classes taking turns in train, val, test
+tiny_decoder                                     stands in for the pipeline's decoder: noise by key. `.calls` are the
+                                                 keys asked for, `.broken` key -> reason, `.clip(key)` the pixels
 """
 
 import subprocess
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from mastaf.cache.index import VideoIndex
+from mastaf.extract import pipeline
+from mastaf.extract.backbones.base import Backbone, StagedNet
+from mastaf.extract.decode import Clip
+from mastaf.extract.errors import VideoError
 from mastaf.extract.ffmpeg import ffmpeg_exe
 from mastaf.extract.pixels import PixelRule, pixel_rule
+from mastaf.extract.videos import VideoSet
 
 _DARKEST, _STEP = 16, 10  # the grey level of frame k is _DARKEST + k * _STEP
 
@@ -100,3 +113,78 @@ def every_frame() -> Callable[[Path, PixelRule], np.ndarray]:
 @pytest.fixture(scope="session")
 def rule() -> PixelRule:
     return pixel_rule(56, resize_size=64)
+
+
+class _TinyNet(StagedNet):
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.conv = torch.nn.Conv3d(3, 3, 3, padding=1, bias=False)
+        self.conv.weight.data = gain * torch.randn(self.conv.weight.shape, generator=generator)
+        self.pool = torch.nn.AdaptiveAvgPool3d(2)
+        self.eval()
+
+    def stages(self) -> dict[str, torch.nn.Module]:
+        return {"conv": self.conv, "pool": self.pool}
+
+
+class _TinyDecoder:
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.broken: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def clip(self, key: str) -> np.ndarray:
+        random = np.random.default_rng([ord(letter) for letter in key])
+        return random.integers(0, 256, (4, 8, 8, 3), np.uint8)
+
+    def __call__(self, path: Path, *, key: str, views: Sequence[str], **how: Any) -> Clip:
+        with self._lock:
+            self.calls.append(key)
+        if key in self.broken:
+            raise VideoError(self.broken[key])
+        plain = self.clip(key)
+        known = {"plain": plain, "flip": plain[:, :, ::-1]}
+        return Clip(np.stack([known[view] for view in views]), "")
+
+
+@pytest.fixture
+def tiny_backbone() -> Callable[..., Backbone]:
+    def make(gain: float = 1.0, weights: str = "a" * 64) -> Backbone:
+        return Backbone(
+            name="tiny-test",
+            frames=4,
+            pixels=pixel_rule(8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
+            layer="pool",
+            cube_shape=(3, 2, 2, 2),
+            weights_sha256=weights,
+            weights_source="made for a test",
+            module=_TinyNet(gain),
+        )
+
+    return make
+
+
+@pytest.fixture
+def tiny_videos(tmp_path: Path) -> Callable[..., VideoSet]:
+    def make(count: int = 23) -> VideoSet:
+        splits = sorted((("train", "val", "test")[i % 3] for i in range(count)), key=("train", "val", "test").index)
+        keys = tuple(f"{split}/{i % 2}/{i}.mp4" for i, split in enumerate(splits))
+        classes = tuple(f"{split}{i % 2}" for i, split in enumerate(splits))
+        return VideoSet(
+            name="folder",
+            root=tmp_path,
+            split_scheme="folder",
+            flip_keeps_class=True,
+            index=VideoIndex(keys, keys, classes, tuple(splits), ("",) * count),
+            ignored={},
+        )
+
+    return make
+
+
+@pytest.fixture
+def tiny_decoder(monkeypatch: pytest.MonkeyPatch) -> _TinyDecoder:
+    fake = _TinyDecoder()
+    monkeypatch.setattr(pipeline, "decode_clip", fake)
+    return fake

@@ -15,7 +15,8 @@ from mastaf.cache import console
 from mastaf.cache.index import DONE
 from mastaf.cache.store import open_store
 from mastaf.extract import pipeline as pipeline_module
-from mastaf.extract.cli import command, default_out
+from mastaf.extract.cli import command
+from mastaf.extract.out_names import default_out
 
 COMMON = (
     "--backbone",
