@@ -1,6 +1,7 @@
 """What every kind of store is: rows in shards, records that vouch for them, cubes read from shard files."""
 
 import resource
+import tempfile
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .atomic import remove_leftovers, write_parts
+from .attempts import Attempts
 from .errors import CacheError, CorruptStoreError, MissingRowsError
 from .index import DONE, MISSING, STATE_NAMES, VideoIndex
 from .label_overlap import LabelOverlap, read_overlap, write_overlap
@@ -225,6 +227,15 @@ class Store(ABC):
                 )
 
     # Writing.
+
+    def attempts(self) -> Attempts:
+        """Marks of shards at work, for runs of several processes."""
+        return Attempts(self.path)
+
+    def try_writing(self) -> None:
+        """Write and remove a small file where shards go; OSError where this process may not."""
+        with tempfile.TemporaryFile(dir=self.shard_path(0).parent) as stream:
+            stream.write(b"x")
 
     def write_shard(
         self,

@@ -4,6 +4,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +114,26 @@ class _BackboneOption(click.Option):
     show_default=True,
     help="auto: bf16 where it is fast.",
 )
-@click.option("--devices", metavar="DEVICE", default="auto", show_default=True, help="auto, cpu or cuda:N.")
 @click.option(
-    "--workers", type=click.IntRange(1), help="Decoding threads  [default: as many as keep up, by measuring; see docs]."
+    "--devices",
+    metavar="LIST",
+    default="auto",
+    show_default=True,
+    help="auto (every GPU, else the CPU), or a list such as cuda:0,cuda:1: a process for each.",
+)
+@click.option(
+    "--cluster",
+    metavar="ADDRESS",
+    default="",
+    help="Run on an existing Dask cluster, such as tcp://host:8786; see docs/cluster.md.",
+)
+@click.option(
+    "--allow-mixed-devices", is_flag=True, help="Allow CPU and GPU in one store: their cubes differ in the last bits."
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Decoding threads of each process  [default: as many as keep up, by measuring; see docs].",
 )
 @click.option("--queue", type=click.IntRange(1), help="Clips decoded ahead  [default: by measuring].")
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Clips a forward pass.")
@@ -153,6 +171,8 @@ def command(json_file: Path | None, **options: Any) -> int:
       mastaf-extract --backbone hf:facebook/dinov2-base --dataset folder --root my_videos
       mastaf-extract --backbone r3d --layer layer3,layer4 --dataset hmdb51 --root /data/hmdb51
       mastaf-extract --backbone r3d --weights random --dataset folder --root my_videos --limit 4 --out /tmp/try.h5
+      mastaf-extract --backbone r3d --dataset hmdb51 --root /data/hmdb51 --devices cuda:0,cuda:1
+      mastaf-extract --backbone r3d --dataset hmdb51 --root /shared/hmdb51 --cluster tcp://host:8786
 
     Exit status: 0 done, 1 done but some videos failed, 2 wrong input, 75 stopped by the machine (run again to
     continue), 130 interrupted.
@@ -205,6 +225,7 @@ def run_command(
     from .run import extract_layers
 
     how = {"frames": frames, "size": size, "resize": resize, "time": time, "revision": revision, "seed": seed}
+    load = partial(load_layers, backbone, layers=layers, weights=_absolute(weights), **how)
     networks = load_layers(backbone, layers=layers, weights=weights, **how)
     for place, cubes in zip(outs, networks, strict=True):
         shape = " x ".join(map(str, cubes.cube_shape))
@@ -214,7 +235,7 @@ def run_command(
     if overlap is not None:
         say_overlap(overlap, networks[0].facts)
     line = shlex.join(["mastaf-extract", *sys.argv[1:]])
-    options |= {"device": devices, "compress": compress or "", "command": line, "overlap": overlap}
+    options |= {"device": devices, "compress": compress or "", "command": line, "overlap": overlap, "load": load}
     summaries = extract_layers(videos, networks, outs=outs, **options)
     for place, summary in zip(outs, summaries, strict=True):
         if len(outs) > 1:
@@ -236,6 +257,11 @@ def _about(videos: VideoSet) -> dict[str, Any]:
         "absent": list(videos.absent),
         "notes": list(videos.notes),
     }
+
+
+def _absolute(weights: str | None) -> str | None:
+    """A file's name as another process, standing elsewhere, may read it."""
+    return str(Path(weights).absolute()) if weights and Path(weights).exists() else weights
 
 
 def default_out(dataset: str, root: Path | None, backbone: str) -> Path:

@@ -16,6 +16,11 @@ from .errors import VideoError
 LONGEST_REASON = 300
 
 
+def reason_in_one_line(error: VideoError) -> str:
+    """What a failed row's record keeps of an error."""
+    return " ".join(str(error).split())[:LONGEST_REASON] or "cannot be decoded"
+
+
 @dataclass(frozen=True)
 class Decoded:
     """One video's turn: its clip, or why there is none; seconds: in its thread."""
@@ -74,7 +79,7 @@ class DecodeAhead:
         try:
             clip, reason = self._load(row), ""
         except VideoError as error:
-            clip, reason = None, " ".join(str(error).split())[:LONGEST_REASON] or "cannot be decoded"
+            clip, reason = None, reason_in_one_line(error)
         finally:
             self._window.leave()
         return Decoded(row, clip, reason, time.monotonic() - start)
