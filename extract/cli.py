@@ -10,157 +10,17 @@ import click
 
 from ..cache import console
 from ..cache.place import StorePath
-from ..cache.spec import TIMES
 from ..cache.threads import spin_briefly
-from .backbones.plugins import backbone_names, find_loader
-from .datasets import DATASETS, find_dataset
+from .backbones.plugins import find_loader
+from .cli_options import extraction_options
+from .datasets import find_dataset
 from .out_names import default_out, outs_of
 from .report import say_overlap, say_what_is_next, say_what_was_done, say_what_was_found
-from .sampling import SAMPLING_RULES
 from .videos import VideoSet
 
 
-def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in value.split(",") if part.strip())
-
-
-class _BackboneOption(click.Option):
-    """`--backbone`, whose help lists the names as they are when it is printed: plug-ins may come and go."""
-
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        self.help = f"{', '.join(backbone_names())}."
-        return super().get_help_record(ctx)
-
-
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--backbone", metavar="NAME", required=True, cls=_BackboneOption)
-@click.option("--dataset", metavar="NAME", required=True, help=f"{', '.join(DATASETS)}, or FILE.csv.")
-@click.option(
-    "--root",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Folder of the videos  [default: $MASTAF_DATA/<dataset>, else data/<dataset>].",
-)
-@click.option(
-    "--split-files",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Folder of the published {train,val,test}list*.txt, which ssv2-* and kinetics-cmn need.",
-)
-@click.option(
-    "--weights",
-    metavar="FILE|DIR|hub|random",
-    help="Weights of the backbone; random: for tests  [default: its own; see docs/backbones.md].",
-)
-@click.option("--revision", metavar="NAME", help="Branch, tag or commit of weights on the hub  [default: main].")
-@click.option(
-    "--labels",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Label list of the data that the weights saw: records which test classes they know by name.",
-)
-@click.option(
-    "--out",
-    metavar="STORE",
-    type=console.STORE,
-    help="A .zarr or .h5 store, or s3://BUCKET/NAME.zarr  [default: cache/<dataset, or folder's "
-    "name>_<backbone>.zarr]; several layers add their names.",
-)
-@click.option(
-    "--layer",
-    "layers",
-    metavar="LIST",
-    default="",
-    callback=_names,
-    help="Stages whose outputs are the cubes; several, such as layer3,layer4, are written in one pass, each into a "
-    "store of its own  [default: the last].",
-)
-@click.option(
-    "--time",
-    type=click.Choice(TIMES),
-    default="keep",
-    show_default=True,
-    help="mean: cubes averaged over time, as MASTAF-{TSN} wants.",
-)
-@click.option("--frames", type=click.IntRange(1), help="Frames a clip  [default: the backbone's].")
-@click.option("--size", type=click.IntRange(1), help="Side of a clip in pixels  [default: the backbone's].")
-@click.option(
-    "--resize",
-    type=click.Choice(["squash", "short"]),
-    default="squash",
-    show_default=True,
-    help="squash: to a square; short: keep the aspect ratio.",
-)
-@click.option(
-    "--views",
-    metavar="LIST",
-    default="plain",
-    show_default=True,
-    callback=_names,
-    help="plain and, for training alone: t1, t2, ... (jittered frames), left, right, top, bottom, topleft, ..., "
-    "bottomright (other crops), flip; combined as in topleft+t1+flip.",
-)
-@click.option(
-    "--sampling",
-    type=click.Choice(SAMPLING_RULES),
-    default="even",
-    show_default=True,
-    help="Which frames; middle (one frame, repeated) and shuffled are controls.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-    default="auto",
-    show_default=True,
-    help="auto: bf16 where it is fast.",
-)
-@click.option("--devices", metavar="DEVICE", default="auto", show_default=True, help="auto, cpu or cuda:N.")
-@click.option(
-    "--workers", type=click.IntRange(1), help="Decoding threads  [default: as many as keep up, by measuring; see docs]."
-)
-@click.option("--queue", type=click.IntRange(1), help="Clips decoded ahead  [default: by measuring].")
-@click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Clips a forward pass.")
-@click.option(
-    "--limit", type=click.IntRange(1), metavar="N", help="Only N videos, spread over splits and classes; needs --out."
-)
-@click.option("--shard-rows", type=click.IntRange(1), help="Videos a shard  [default: 64, or 64 MB].")
-@click.option("--compress", type=click.Choice(["zstd"]), help="Compress shards (then they cannot be memory-mapped).")
-@click.option("--plan", is_flag=True, help="Measure a sample for a minute at most, say what the run takes, and stop.")
-@click.option(
-    "--recheck",
-    type=click.IntRange(1),
-    metavar="K",
-    help="Extract K random done videos of a finished store again, compare, and write nothing.",
-)
-@click.option(
-    "--retry-failed",
-    is_flag=True,
-    help="Also try the videos that failed before; those whose file has changed since are tried anyway.",
-)
-@click.option(
-    "--on-failure",
-    type=click.Choice(["skip", "stop"]),
-    default="skip",
-    show_default=True,
-    help="stop: end the run at the first video that fails, also at one that failed before (exit status 1).",
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, min_open=True),
-    metavar="SECONDS",
-    default=120,
-    show_default=True,
-    help="Most that decoding one video may take.",
-)
-@click.option("--follow-links", is_flag=True, help="Also read videos whose symbolic links leave the root.")
-@click.option("--allow-flip", is_flag=True, help="Allow views with flip where left and right are labels.")
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Seed of a folder's class split, of random weights, and of what --recheck draws.",
-)
+@extraction_options
 @console.json_option
 @click.version_option(package_name="mastaf")
 def command(json_file: Path | None, **options: Any) -> int:
@@ -186,6 +46,8 @@ def command(json_file: Path | None, **options: Any) -> int:
       mastaf-extract --backbone r3d --layer layer3,layer4 --dataset hmdb51 --root /data/hmdb51
       mastaf-extract --backbone r3d-tiny --dataset motion --out s3://bucket/motion.zarr
       mastaf-extract --backbone r3d --weights random --dataset folder --root my_videos --limit 4 --out /tmp/try.h5
+      mastaf-extract --backbone r3d --dataset hmdb51 --root /data/hmdb51 --devices cuda:0,cuda:1
+      mastaf-extract --backbone r3d --dataset hmdb51 --root /shared/hmdb51 --cluster tcp://host:8786
 
     Exit status: 0 done, 1 done but some videos failed, or --recheck found other cubes, 2 wrong input, 75 stopped by
     the machine or by SIGTERM (run again to continue) or, also with --plan, its disk is too small, 130 interrupted.
@@ -244,6 +106,7 @@ def run_command(
     from .run import extract_layers
 
     how = {"frames": frames, "size": size, "resize": resize, "time": time, "revision": revision, "seed": seed}
+    load = partial(load_layers, backbone, layers=layers, weights=_absolute(weights), **how)
     networks = load_layers(backbone, layers=layers, weights=weights, **how)
     for place, cubes in zip(outs, networks, strict=True):
         shape = " x ".join(map(str, cubes.cube_shape))
@@ -254,10 +117,15 @@ def run_command(
         say_overlap(overlap, networks[0].facts)
     options |= {"device": devices, "compress": compress or "", "timeout_s": timeout}
     if plan or recheck:
+        for name in ("cluster", "allow_mixed_devices"):
+            if options.pop(name):
+                raise click.UsageError(
+                    f"--plan and --recheck look at this machine; leave out --{name.replace('_', '-')}"
+                )
         look = looks.plan if plan else partial(looks.recheck, count=recheck or 0, seed=seed)
         return look(videos, networks, outs=outs, **options) | _about(videos)
     line = shlex.join(["mastaf-extract", *sys.argv[1:]])
-    options |= {"command": line, "overlap": overlap}
+    options |= {"command": line, "overlap": overlap, "load": load}
     summaries = extract_layers(videos, networks, outs=outs, **options)
     for place, summary in zip(outs, summaries, strict=True):
         if len(outs) > 1:
@@ -281,6 +149,11 @@ def _about(videos: VideoSet) -> dict[str, Any]:
         "absent": list(videos.absent),
         "notes": list(videos.notes),
     }
+
+
+def _absolute(weights: str | None) -> str | None:
+    """A file's name as another process, standing elsewhere, may read it."""
+    return str(Path(weights).absolute()) if weights and Path(weights).exists() else weights
 
 
 def main() -> None:

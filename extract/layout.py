@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from ..cache.packing import default_shard_rows
 from ..cache.record import StoreHeader
 from ..cache.spec import FeatureSpec
@@ -13,7 +11,7 @@ from .videos import VideoSet
 
 
 def store_layout(
-    specs: Sequence[FeatureSpec], *, shard_rows: int | None, compress: str, batch: int, threads: int | None
+    specs: Sequence[FeatureSpec], *, shard_rows: int | None, compress: str, batch: int, threads: int
 ) -> dict[str, Any]:
     """Shards and batches of new stores, which suit the largest cubes."""
     if batch < 1:
@@ -26,7 +24,7 @@ def store_layout(
         "shard_rows": shard_rows,
         "compress": compress,
         "batch": min(batch, max(shard_rows, 1)),
-        "threads": threads or torch.get_num_threads(),
+        "threads": threads,
     }
 
 

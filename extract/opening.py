@@ -6,6 +6,7 @@ from ..cache.index import VideoIndex
 from ..cache.place import StorePath
 from ..cache.record import StoreHeader
 from ..cache.store import Store, create_store, open_store
+from .devices import kinds_of
 from .errors import ExtractError
 from .naming import some
 
@@ -28,13 +29,20 @@ def open_checked(path: StorePath, *, header: StoreHeader, index: VideoIndex) -> 
     return store
 
 
-def require_same_device(store: Store, device: str) -> None:
-    """ExtractError when shards of the store were computed on another kind of device: their last bits would differ."""
+def require_same_device(store: Store, devices: Sequence[str]) -> None:
+    """ExtractError when shards of the store were computed on another kind of device than one of `devices` (as records
+    name them): their last bits would differ."""
+    kinds = kinds_of(devices)
+    if len(kinds) > 1:
+        raise ExtractError(
+            f"devices ({', '.join(devices)}) must be of one kind, because their cubes differ in their last bits; pass "
+            "--allow-mixed-devices, or devices of one kind"
+        )
     for record in store.records():
-        if record.device.split()[0] != device.split()[0]:
+        if kinds_of([record.device]) != kinds:
             raise ExtractError(
-                f"{store.path} was computed on {record.device}, and this run is on {device}, whose cubes differ in "
-                "their last bits; pass the same --devices, or another --out"
+                f"{store.path} was computed on {record.device}, and this run is on {devices[0]}, whose cubes differ in "
+                "their last bits; pass the same --devices, --allow-mixed-devices, or another --out"
             )
 
 

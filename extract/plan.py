@@ -13,13 +13,15 @@ from ..cache.room import free_bytes, lacking_room
 from .backbones.base import Backbone
 from .backbones.check import check_network
 from .decode import TIMEOUT_S
+from .devices import device_name, resolve_devices
 from .layout import store_header, store_layout
 from .links import Links
 from .measure import Sample, measure
 from .opening import open_checked, require_same_device, require_same_layout
-from .recipe import check_flip, device_name, make_spec, resolve_device
+from .recipe import check_flip, make_spec
 from .shard_work import forward_threads
 from .space import REMEDY, beside_bytes, bytes_to_come
+from .surroundings import look_around
 from .timer import bound_of
 from .todo import rows_to_do
 from .videos import VideoSet
@@ -117,12 +119,14 @@ def plan_layers(
 ) -> Plan:
     """What `extract_layers` with the same arguments would take. Nothing is written, locked or made.
 
-    seconds: of measuring, at most. Raises what `extract_layers` raises on wrong input or a store of other cubes.
+    device: of several, the first is measured, alone; seconds: of measuring, at most. Raises what `extract_layers`
+    raises on wrong input or a store of other cubes.
     """
     check_flip(views, videos, allow_flip=allow_flip)
-    target = resolve_device(device)
-    specs = [make_spec(b, views=views, sampling=sampling, precision=precision, device=target) for b in backbones]
-    layout = store_layout(specs, shard_rows=shard_rows, compress=compress, batch=batch, threads=None)
+    target = resolve_devices(device)[0]
+    here = look_around(str(target), precision, backbones[0].frames)
+    specs = [make_spec(b, views=views, sampling=sampling, precision=here.precision) for b in backbones]
+    layout = store_layout(specs, shard_rows=shard_rows, compress=compress, batch=batch, threads=here.threads)
     if not all(out.exists() for out in outs):
         check_network(backbones)
     headers = [store_header(videos, spec, {}, layout) for spec in specs]
@@ -145,7 +149,7 @@ def _survey(
     pairs = list(zip(outs, headers, strict=True))
     there = {out: open_checked(out, header=h, index=videos.index) for out, h in pairs if out.exists()}
     for store in there.values():
-        require_same_device(store, device)
+        require_same_device(store, [device])
     if there:
         require_same_layout(list(there.values()))
     asked = {"limit": limit, "retry_failed": retry_failed}

@@ -14,13 +14,15 @@ from ..cache.place import StorePath
 from ..cache.store import Store, open_store
 from .backbones.base import Backbone
 from .decode import TIMEOUT_S
+from .devices import device_name, resolve_devices
 from .links import Links
 from .meter import Meter
 from .pipeline import Pipeline
 from .provenance import provenance
-from .recipe import device_name, make_spec, resolve_device
+from .recipe import make_spec
 from .shard_work import forward_threads
 from .sink import Rehearsal
+from .surroundings import look_around
 from .tasks import make_tasks
 from .videos import VideoSet
 
@@ -104,8 +106,9 @@ def recheck_store(
     versions, the bits are the same. A video that is gone or no longer decodes is a row with a reason. Raises CacheError
     where nothing is done, SpecMismatchError when the store is of other cubes (other weights, say).
     """
-    target = resolve_device(device)
-    spec = make_spec(backbone, views=views, sampling=sampling, precision=precision, device=target)
+    target = resolve_devices(device)[0]
+    here = look_around(str(target), precision, backbone.frames)
+    spec = make_spec(backbone, views=views, sampling=sampling, precision=here.precision)
     about = provenance(videos, backbone, device=device_name(target), command="", allow_flip=allow_flip)
     store = open_store(out)
     store.spec.require_equal(spec, here=f"store {out}", there="this run")

@@ -11,6 +11,7 @@ from ..cache.index import DONE, FAILED, MISSING
 from ..cache.packing import pack_float16
 from .backbones.base import Backbone
 from .backbones.inference import prepare
+from .devices import DEVICES
 from .sink import Sink
 
 
@@ -91,7 +92,10 @@ class ShardWork:
             self.failed.add(row)
 
     def write(self, *, device: str) -> None:
-        """Commit the shard."""
+        """Commit the shard. Where other rows of it were computed on another device, the record names both."""
+        record = self._store.record(self._shard)
+        others = [] if record is None else record.device.split(DEVICES)
+        device = DEVICES.join([*others, *([] if device in others else [device])])
         self._store.write_shard(
             self._shard,
             self._cubes,

@@ -12,11 +12,14 @@ tiny_backbone(gain=1.0, weights="a" * 64)        a Backbone of one convolution a
 tiny_videos(count=23)                            a VideoSet without files, its classes taking turns in train, val, test
 tiny_decoder                                     stands in for the pipeline's decoder: noise by key. `.calls` are the
                                                  keys asked for, `.broken` key -> reason, `.clip(key)` the pixels
+mortal                                           see `Mortal`
 """
 
+import os
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +191,87 @@ def tiny_decoder(monkeypatch: pytest.MonkeyPatch) -> _TinyDecoder:
     fake = _TinyDecoder()
     monkeypatch.setattr(pipeline, "decode_clip", fake)
     return fake
+
+
+MORTAL = """
+import os, signal, time
+from pathlib import Path
+import torch
+from torch import nn
+from mastaf.extract.backbones.wrap import wrap_module
+from mastaf.extract.pixels import pixel_rule
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv3d(3, 4, 3, (2, 8, 8), 1)
+
+    def forward(self, x):
+        if (x.amin(dim=(1, 2, 3, 4)) > 0.9).any():  # a white clip
+            os.kill(os.getpid(), signal.SIGKILL)
+        folder = os.environ.get("MORTAL_PIDS")
+        if folder:
+            (Path(folder) / str(os.getpid())).touch()
+            time.sleep(float(os.environ.get("MORTAL_SLEEP", "0")))
+        return self.conv(x)
+
+def load(*, weights, frames, size, resize, layer, seed):
+    odd = os.environ.get("ODD")  # a file that makes the weights others
+    seed += 1 if odd and Path(odd).read_text() == "weights" else 0
+    return wrap_module(
+        name="mortal", build=Net, pixels=pixel_rule(size or 16, resize=resize), frames=frames or 2, layer=layer,
+        weights=weights or "random", seed=seed, advice="no file",
+    )
+"""
+
+
+class Mortal:
+    """A plug-in backbone, whose process kills itself at a white clip, on videos that `root` holds.
+
+    It leaves its process id in the folder $MORTAL_PIDS, where that is set, and then takes $MORTAL_SLEEP s a batch.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.root = folder, folder / "videos"
+        info = folder / "site" / "mortal-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mortal\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[mastaf.backbones]\nmortal = mortal_net:load\n")
+        (folder / "site" / "mortal_net.py").write_text(MORTAL)
+        for number in range(20):
+            path = self.root / ("walk", "run")[number % 2] / f"{number}.avi"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            source = f"testsrc2=size=32x32:rate={4 + number}:duration=1"
+            _ffmpeg_run("-f", "lavfi", "-i", source, "-frames:v", "4", "-c:v", "ffv1", path)
+
+    def whiten(self, root: Path, *names: str) -> Path:
+        """A copy of the videos, by links, in which these are white."""
+        for path in self.root.rglob("*.avi"):
+            new = root / path.relative_to(self.root)
+            new.parent.mkdir(parents=True, exist_ok=True)
+            if path.stem in names:
+                _ffmpeg_run("-f", "lavfi", "-i", "color=white:size=32x32:rate=4:duration=1", "-c:v", "ffv1", new)
+            else:
+                os.link(path, new)
+        return root
+
+    def extract(self, out: Path, *, root: Path | None = None, **options: Any) -> Any:
+        """`extract` on the videos: shards of two, in batches of two, on one thread."""
+        from mastaf.extract.backbones.registry import load_backbone, load_layers
+        from mastaf.extract.datasets import find_dataset
+        from mastaf.extract.run import extract
+
+        videos = find_dataset("folder", root=root or self.root, split_files=None, seed=0)
+        usual = {"precision": "fp32", "device": "cpu", "progress": False, "shard_rows": 2, "batch": 2, "threads": 1}
+        load = partial(load_layers, "mortal", weights="random")
+        return extract(videos, load_backbone("mortal", weights="random"), out=out, **usual | {"load": load} | options)
+
+
+@pytest.fixture(scope="module")
+def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortal]:
+    made = Mortal(tmp_path_factory.mktemp("mortal"))
+    with pytest.MonkeyPatch.context() as patch:
+        site = str(made.folder / "site")
+        patch.syspath_prepend(site)
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [site, os.environ.get("PYTHONPATH", "")])))
+        yield made
