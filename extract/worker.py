@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Sequence
 
-from ..cache.attempts import Attempt, try_writing
+from ..cache.attempts import Attempt, Attempts, try_writing
 from ..cache.errors import CacheError, StoppedError
 from ..cache.place import StorePath
 from ..cache.store import Store, open_store
