@@ -42,10 +42,16 @@ class Adapted(Method):
         super().__init__()
         self.adapter, self.method = Adapter(channels), method
         self.needs, self.defaults = method.needs, method.defaults
+        self.draws, self.ordered = method.draws, method.ordered
+        self.fits, self.episodic = method.fits, method.episodic
 
     def describe(self) -> dict[str, Any]:
         """The inner method's keywords, with the adapter on."""
         return {**self.method.describe(), "adapter": True}
+
+    def note(self) -> str:
+        """The inner method's."""
+        return self.method.note()
 
     def forward(self, episode: Episode) -> Tensor:
         """Logits [b, q, way]."""

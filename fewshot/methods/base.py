@@ -35,7 +35,8 @@ class Defaults:
 
     optimiser: `sgd`, `adam` or `adamw`; lr; momentum; weight_decay; schedule: `constant`, `cosine` or `step`, which
     multiplies lr by step_factor every step_every episodes (None: thrice in a run); batch: episodes per update;
-    episodes: training episodes. None where the data set decides (MASTAF's batch and episodes follow the data set).
+    episodes: training episodes; query_mode, queries: of training episodes. None where the data set decides (MASTAF's
+    batch and episodes follow the data set), or where the method's least needs are what is published.
     """
 
     optimiser: str = "sgd"
@@ -47,6 +48,8 @@ class Defaults:
     step_factor: float = 0.1
     batch: int | None = None
     episodes: int | None = None
+    query_mode: str | None = None
+    queries: int | None = None
 
 
 class Method(nn.Module):
@@ -59,9 +62,19 @@ class Method(nn.Module):
 
     A head whose scores and loss follow from relation maps and mean cubes sets `reads_maps` and has `score_maps` and
     `loss_maps`: several such heads then share the maps of an episode.
+
+    What a class or an object says of itself: readout: all that it reads of a cube, `vec` (the mean over time and
+    space), `seq` (the mean over space) or `cube`; draws: its scores depend on random numbers; ordered: its scores
+    depend on the order of ways and shots; fits: `calibrate` or `fit` set what its scores depend on, so that it must be
+    trained even where no gradient reaches them; episodic: it is trained by episodes, otherwise by `fit` alone.
     """
 
     reads_maps: bool = False
+    readout: str = "cube"
+    draws: bool = False
+    ordered: bool = False
+    fits: bool = False
+    episodic: bool = True
 
     needs: Needs = Needs()
     defaults: Defaults = Defaults()
@@ -104,6 +117,16 @@ class Method(nn.Module):
         names = ("cube_shape", "n_train_classes", *self.keywords())
         values = {name: getattr(self, name) for name in names}
         return {**values, "cube_shape": list(values["cube_shape"]), "adapter": False}
+
+    def note(self) -> str:
+        """One line on what these cubes leave of the method; '' where they leave all of it."""
+        return ""
+
+    def training_queries(self) -> tuple[str, int]:
+        """Query mode and queries of its training episodes, unless others are asked for."""
+        mode = self.defaults.query_mode or self.needs.query_mode
+        least = self.needs.queries if mode == self.needs.query_mode else 1
+        return mode, max(least, self.defaults.queries or 1)
 
     def forward(self, episode: Episode) -> Tensor:
         """Logits [b, q, way]."""
