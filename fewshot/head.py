@@ -113,7 +113,7 @@ def head_without_run(
     with torch.random.fork_rng(devices=[]):
         # No train classes: a global classifier would be trained for nothing.
         method = build_method(name, keywords, spec=store.spec, n_train_classes=0)
-        if scores_learn(method) or method.fits:
+        if method.fits or scores_learn(method):
             variant = variant_name(method.describe())
             raise FewShotError(
                 f"the scores of {name}{f' ({variant})' if variant else ''} depend on parameters that must be trained; "

@@ -107,7 +107,7 @@ def plan_training(
     if not made.episodic:
         refuse_episodic(method, train_episodes=train_episodes, val_episodes=val_episodes, patience=patience)
         train_episodes, select_on = None, "none"
-    if scores_learn(made) or made.fits:
+    if made.fits or scores_learn(made):
         half = optimisation.get("train_precision") == "bf16"
         bank = _train_bank(banks, torch.bfloat16 if half else torch.float16)
         sampler = EpisodeSampler(keys=bank.keys, classes=bank.classes, split="train", seed=seed, **drawn)

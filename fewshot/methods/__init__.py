@@ -17,4 +17,6 @@ METHODS = {
     "pal": "mastaf.fewshot.methods.pal:PAL",
     "cmn": "mastaf.fewshot.methods.cmn:CMN",
     "cmn_j": "mastaf.fewshot.methods.cmn_j:CMNJ",
+    "arn": "mastaf.fewshot.methods.arn:ARN",
+    "protogan": "mastaf.fewshot.methods.protogan:ProtoGAN",
 }

@@ -26,8 +26,8 @@ class CMN(Method):
     is the largest inner product of the query's key with its slots', and the loss max(0, margin - own + best other).
     Each episode begins with an empty memory that has a slot for every support, so that none is ever replaced.
 
-    State: embedding.{saliencies [m, c], key.weight [key_size, m*c], key.bias}. Defaults: `lite` 8 saliencies and keys of
-    size c that begin as the sum of the rows, `memory` 5 and 512.
+    State: embedding.{saliencies [m, c], key.weight [key_size, m*c], key.bias}. Defaults: `lite` 8 saliencies and keys
+    of size c that begin as the sum of the rows, `memory` 5 and 512.
 
     Differs from the paper in: the backbone is frozen; its memory lives through training and is not learnt through;
     saliencies begin as random numbers, since equal ones never part; hyperparameters are recalled, `lite` follows the

@@ -26,9 +26,11 @@ MORE = {
     "feat/single": {"balance": 0},
     "cmn/memory": {"variant": "memory", "key_size": 48},
     "cmn_j": {"key_size": 48},
+    "arn": {"channels": 16, "width": 8},
+    "protogan": {"prototype_size": 8, "encoder_hidden": 16, "hidden": 32, "n_synthetic": 5},
 }
 # Methods whose random weights tell nothing apart, and the updates after which they do.
-MUST_LEARN = {"matchingnet/fce": 40}
+MUST_LEARN = {"matchingnet/fce": 40, "arn": 30}
 NAMES = [*METHODS, *(name for name in MORE if "/" in name)]
 each_method = pytest.mark.parametrize("name", NAMES)
 with_and_without_adapter = pytest.mark.parametrize("adapter", [False, True], ids=["plain", "adapter"])
@@ -229,14 +231,14 @@ def test_one_way_works(name, adapter):
 @with_and_without_adapter
 def test_a_separable_episode_is_solved(name, adapter):
     method = make(name, adapter=adapter)
-    easy = {"b": 8, "spread": 0.05, "apart": 5.0}
+    easy = {"spread": 0.05, "apart": 5.0}
     if name in MUST_LEARN:
-        adam = torch.optim.Adam(method.parameters(), lr=0.002)
+        adam = torch.optim.Adam(method.parameters(), lr=0.005)
         for step in range(1, MUST_LEARN[name] + 1):
             adam.zero_grad()
             method.train().loss(draw(method, seed=step, **easy)).backward()
             adam.step()
-    episode = draw(method, **easy)
+    episode = draw(method, b=8, **easy)
     logits = scores(method.eval(), episode)
     assert torch.equal(logits.argmax(-1), episode.labels)
 

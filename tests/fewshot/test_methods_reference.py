@@ -41,6 +41,11 @@ KEYWORDS = {
         {"saliencies": 2, "key_size": 4, "sequence": "space"},
         {"variant": "memory", "saliencies": 2, "key_size": 6},
     ],
+    "protogan": [
+        {"prototype_size": 4, "encoder_hidden": 5, "hidden": 6, "n_synthetic": 3, "support_steps": 7},
+        {"prototype_size": 4, "encoder_hidden": 5, "hidden": 6, "n_synthetic": 0, "support_steps": 7},
+    ],
+    "arn": [{"channels": 16, "width": 3}],
     "cmn_j": [{"saliencies": 3, "key_size": 4}, {"saliencies": 2, "key_size": 4, "objective": "hinge"}],
 }
 CASES = [
@@ -66,6 +71,8 @@ def build(name, keywords, cube, seed):
     method = load_method(name).build(cube_shape=cube, n_train_classes=CLASSES, **keywords).double()
     rng = torch.Generator().manual_seed(seed)
     for key, value in method.state_dict().items():
+        if not value.is_floating_point():
+            continue
         positive = "var" in key or key.endswith(("norm.weight", "length", "gains"))
         drawn = torch.rand(value.shape, generator=rng) if positive else torch.randn(value.shape, generator=rng)
         value.copy_(drawn * 0.4 + (0.5 if positive else 0))
