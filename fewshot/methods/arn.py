@@ -26,8 +26,8 @@ class ARN(Method):
 
     State: project, detect.*, locate, compare.*, hidden, relate.
 
-    Differs from the paper in: the backbone is frozen and the encoder is one projection; the detector's two poolings over
-    time are one maximum, so that any t will do; running statistics move slowly; no self-supervision, which the
+    Differs from the paper in: the backbone is frozen and the encoder is one projection; the detector's two poolings
+    over time are one maximum, so that any t will do; running statistics move slowly; no self-supervision, which the
     authors' published settings leave out too; that the loss is squared is recalled.
     """
 
@@ -56,9 +56,7 @@ class ARN(Method):
         require_count("width", width)
         require_number("sigma", sigma, above=True)
         if channels % 16:
-            raise FewShotError(
-                f"channels ({channels}) must be a multiple of 16, as the comparator halves it four times"
-            )
+            raise FewShotError(f"channels ({channels}) must be a multiple of 16, to be halved four times")
         self.cube_shape, self.n_train_classes = tuple(cube_shape), n_train_classes
         self.channels, self.width, self.sigma = channels, width, sigma
         self.project = ConvNorm(self.cube_shape[0], channels, kernel=1, axes=3)

@@ -13,6 +13,7 @@ from ...cache.console import unknown_name
 from ..bank import FeatureBank
 from ..episode import Episode, EpisodeRows
 from ..errors import FewShotError
+from ..reduced import pays, score_means
 from ..related import RelatedEpisode
 
 
@@ -159,8 +160,12 @@ class Method(nn.Module):
     ) -> Tensor | None:
         """Logits [e, q, way] of a whole list at once, those of `score` up to rounding; None where chunks are as good.
 
+        Here: from the means of cubes, for a head that reads no more. A head that draws has draws of its own.
         rows: positions in the bank's `keys`; advance: called with the number of episodes done, as they are done.
         """
+        if self.readout == "cube" or not pays(bank, rows):
+            return None
+        return score_means(self, bank, rows, advance)
 
     def loss_maps(self, related: RelatedEpisode, *, smoothing: float = 0.0) -> Tensor:
         """The loss from relation maps, that of `loss`; only where `reads_maps`."""
