@@ -19,4 +19,8 @@ METHODS = {
     "cmn_j": "mastaf.fewshot.methods.cmn_j:CMNJ",
     "arn": "mastaf.fewshot.methods.arn:ARN",
     "protogan": "mastaf.fewshot.methods.protogan:ProtoGAN",
+    "hyrsm": "mastaf.fewshot.methods.hyrsm:HyRSM",
+    "chamferpp": "mastaf.fewshot.methods.chamferpp:ChamferPlusPlus",
+    "simpleshot": "mastaf.fewshot.methods.simpleshot:SimpleShot",
+    "probe": "mastaf.fewshot.methods.probe:LinearProbe",
 }

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..bank import FeatureBank
 from ..episode import Episode
 from .base import Method
 
@@ -66,7 +67,7 @@ class Adapted(Method):
         """Let the inner method see adapted cubes [n, c, t, h, w]."""
         self.method.calibrate(self.adapter(cubes))
 
-    def fit(self, bank: object, rng: np.random.Generator) -> None:
+    def fit(self, bank: FeatureBank, rng: np.random.Generator) -> None:
         """Not episodic, so on the cubes as they are."""
         self.method.fit(bank, rng)
 

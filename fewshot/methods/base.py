@@ -144,7 +144,7 @@ class Method(nn.Module):
     def calibrate(self, cubes: Tensor) -> None:
         """See train cubes [n, c, t, h, w] once, before training, to set a feature scale."""
 
-    def fit(self, bank: object, rng: np.random.Generator) -> None:
+    def fit(self, bank: FeatureBank, rng: np.random.Generator) -> None:
         """Train what is not trained episodically, from the train split's feature bank."""
 
     def score(self, episode: Episode, rng: np.random.Generator) -> Tensor:

@@ -85,12 +85,11 @@ class ProtoGAN(Method):
         self.length.copy_(torch.linalg.vector_norm(read, dim=-1).mean().clamp_min(1e-12))
         self.signed.copy_((read < 0).any())
 
-    def fit(self, bank: object, rng: np.random.Generator) -> None:
+    def fit(self, bank: FeatureBank, rng: np.random.Generator) -> None:
         """Train encoder and generator on the train videos."""
         from .protogan_training import fit_protogan
 
-        if isinstance(bank, FeatureBank):
-            fit_protogan(self, bank, rng)
+        fit_protogan(self, bank, rng)
 
     def forward(self, episode: Episode) -> Tensor:
         """Logits [b, q, way] of one fixed draw."""

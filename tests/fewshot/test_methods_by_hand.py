@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mastaf.fewshot.bank import FeatureBank
 from mastaf.fewshot.episode import Episode
 from mastaf.fewshot.errors import FewShotError
 from mastaf.fewshot.methods.arn import ARN
@@ -15,7 +16,10 @@ from mastaf.fewshot.methods.feat import FEAT
 from mastaf.fewshot.methods.matchingnet import MatchingNet
 from mastaf.fewshot.methods.otam import OTAM
 from mastaf.fewshot.methods.pal import PAL
+from mastaf.fewshot.methods.probe import LinearProbe
+from mastaf.fewshot.methods.protogan import ProtoGAN
 from mastaf.fewshot.methods.protonet import ProtoNet
+from mastaf.fewshot.methods.simpleshot import SimpleShot
 from mastaf.fewshot.methods.trx import TRX
 from mastaf.fewshot.methods.tsnpp import TSNPlusPlus
 
@@ -187,10 +191,8 @@ def test_arn_describes_cubes_by_bounded_symmetric_matrices(random_episode, signe
 def test_baseline_gives_each_episode_its_own_numbers(random_episode):
     """Twice the same episode in a batch is not twice the same classifier."""
     one = random_episode(b=1, cube=CUBE)
-    twice = Episode(
-        *(part.repeat(2, *[1] * (part.dim() - 1)) for part in (one.support, one.query, one.labels)),
-        one.class_ids.repeat(2, 1),
-    )
+    parts = (one.support, one.query, one.labels, one.class_ids)
+    twice = Episode(*(torch.cat([part, part]) for part in parts))
     first, second = build(Baseline, epochs=2).score(twice, np.random.default_rng(0))
     assert not torch.allclose(first, second)
 
@@ -217,3 +219,55 @@ def test_what_cannot_be_is_said_in_a_line(kind, keywords, says):
     with pytest.raises(FewShotError, match=says) as error:
         build(kind, **keywords)
     assert "\n" not in str(error.value)
+
+
+def test_the_probe_finds_the_minimum(random_episode):
+    episode = random_episode(b=1, way=3, shot=3, cube=CUBE, signed=True)
+    x = torch.nn.functional.normalize(episode.support[0].mean((3, 4, 5)), dim=-1).flatten(0, 1)  # [n, c]
+    y = torch.arange(3).repeat_interleave(3)
+    weight, bias = torch.zeros(3, CUBE[0], dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    solver = torch.optim.LBFGS([weight.requires_grad_(), bias.requires_grad_()], max_iter=500, tolerance_grad=1e-12)
+
+    def objective():
+        solver.zero_grad()
+        total = torch.nn.functional.cross_entropy(x @ weight.T + bias, y, reduction="sum") + weight.square().sum() / 4
+        total.backward()
+        return total
+
+    solver.step(objective)
+    query = torch.nn.functional.normalize(episode.query[0].mean((2, 3, 4)), dim=-1)
+    found = build(LinearProbe, strength=2.0, steps=3000)(episode)[0]
+    wanted = query @ weight.T + bias
+    gap = (found - found.mean(1, keepdim=True)) - (wanted - wanted.mean(1, keepdim=True))
+    torch.testing.assert_close(gap.detach(), torch.zeros_like(gap), rtol=0, atol=1e-4)
+
+
+def test_simpleshot_centres_by_the_train_videos(toy_store):
+    bank = FeatureBank(toy_store, "train")
+    method = SimpleShot.build(cube_shape=toy_store.spec.cube_shape, n_train_classes=6)
+    method.fit(bank, np.random.default_rng(0))
+    wanted = bank.cubes(np.arange(len(bank))).mean((0, 2, 3, 4))
+    torch.testing.assert_close(method.state_dict()["centre"], wanted)
+
+
+def test_protogan_learns_prototypes_and_is_the_same_each_time(make_store, tmp_path):
+    store = make_store(tmp_path / "cubes.zarr", cube_shape=(8, 1, 1, 1), separation=2.0, videos=20)
+    bank = FeatureBank(store, "train")
+    sizes = {"prototype_size": 8, "encoder_hidden": 16, "hidden": 16, "encoder_steps": 100, "gan_steps": 2}
+    cubes, found = bank.cubes(np.arange(len(bank))), []
+    for _ in range(2):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            method = ProtoGAN.build(cube_shape=(8, 1, 1, 1), n_train_classes=6, **sizes)
+            before = {name: value.clone() for name, value in method.state_dict().items()}
+            method.calibrate(cubes)
+            method.fit(bank, np.random.default_rng(0))
+        found.append(method)
+    after, again = (method.state_dict() for method in found)
+    assert all(torch.equal(after[name], again[name]) for name in after)
+    assert all(not torch.equal(after[name], before[name]) for name in after)  # `signed` too: the cubes are
+    numbers = torch.tensor([bank.class_names.index(name) for name in bank.classes])
+    with torch.no_grad():
+        read = found[0].encoder(found[0].read(cubes))  # [n, p]
+    prototypes = torch.stack([read[numbers == n].mean(0) for n in range(6)])
+    assert float((torch.cdist(read, prototypes).argmin(1) == numbers).float().mean()) > 0.9

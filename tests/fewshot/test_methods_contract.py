@@ -25,6 +25,8 @@ MORE = {
     "trx/space": {"tokens": "space", "width": 48},
     "feat/single": {"balance": 0},
     "cmn/memory": {"variant": "memory", "key_size": 48},
+    "hyrsm/relation": {"variant": "relation"},
+    "simpleshot/l2": {"transform": "l2"},
     "cmn_j": {"key_size": 48},
     "arn": {"channels": 16, "width": 8},
     "protogan": {"prototype_size": 8, "encoder_hidden": 16, "hidden": 32, "n_synthetic": 5},

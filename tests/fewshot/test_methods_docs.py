@@ -45,34 +45,29 @@ def test_a_head_without_parameters_trains_to_an_evaluable_run(call, toy_store):
     assert code == 0, err
 
 
-@pytest.mark.parametrize(
-    ("method", "settings"),
-    [
-        ("feat", ["--set", "temperature=8"]),
-        ("trx", ["--set", "cardinalities=1,2", "--set", "width=8"]),
-        ("protogan", []),
-    ],
-)
-def test_a_trained_head_answers_single_queries(call, toy_store, method, settings):
-    words = ["--method", method, *settings, "--way", 3, "--out", "run"]
-    quick = (
-        ["--set", "encoder_steps=2", "--set", "gan_steps=1"]
-        if method == "protogan"
-        else ["--train-episodes", 4, "--val-episodes", 4]
-    )
-    queries = [] if method == "protogan" else ["--batch", 2]
-    few = ["--queries", 2] if method == "feat" else []
-    code, _, err = call("train", "--features", toy_store.path, *words, *quick, *queries, *few)
+# Settings of a short training of a method -> query mode and queries of its training episodes.
+FEW = ["--train-episodes", 4, "--batch", 2, "--val-episodes", 4]
+TRAINED = {
+    "feat": ([*FEW, "--set", "temperature=8", "--queries", 2], ("per_class", 2)),
+    "trx": ([*FEW, "--set", "cardinalities=1,2", "--set", "width=8"], ("per_class", 5)),
+    "protogan": (["--set", "encoder_steps=2", "--set", "gan_steps=1"], ("single", 1)),
+    "simpleshot": ([], ("single", 1)),
+}
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_a_trained_head_answers_single_queries_unless_told(call, toy_store, method):
+    settings, wanted = TRAINED[method]
+    words = ["--method", method, "--way", 3, "--out", "run", *settings]
+    code, _, err = call("train", "--features", toy_store.path, *words)
     assert code == 0, err
     config = json.loads(Path("run/config.json").read_text())
-    code, _, err = call(
-        "evaluate", "--features", toy_store.path, "--checkpoint", "run", "--episodes", 20, "--json", "found.json"
-    )
+    code, _, err = call("evaluate", "--features", toy_store.path, "--checkpoint", "run", "--episodes", 20)
     assert code == 0, err
     found = json.loads(next(Path("run/results").glob("*.json")).read_text())
-    asked = (config["query_mode"], config["queries"])
-    assert asked == {"feat": ("per_class", 2), "trx": ("per_class", 5), "protogan": ("single", 1)}[method]
-    assert (found["query_mode"], found["queries"]) == (asked if few else ("single", 1))
+    assert (config["query_mode"], config["queries"]) == wanted
+    told = "--queries" in settings
+    assert (found["query_mode"], found["queries"]) == (wanted if told else ("single", 1))
 
 
 REFUSED = [

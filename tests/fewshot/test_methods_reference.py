@@ -45,6 +45,10 @@ KEYWORDS = {
         {"prototype_size": 4, "encoder_hidden": 5, "hidden": 6, "n_synthetic": 3, "support_steps": 7},
         {"prototype_size": 4, "encoder_hidden": 5, "hidden": 6, "n_synthetic": 0, "support_steps": 7},
     ],
+    "hyrsm": [{}, {"variant": "relation", "scale": 3.0}],
+    "chamferpp": [{}, {"length": 2, "scale": 3.0}],
+    "simpleshot": [{}, {"transform": "l2"}, {"transform": "none"}],
+    "probe": [{"steps": 9}, {"strength": 5.0, "steps": 9}],
     "arn": [{"channels": 16, "width": 3}],
     "cmn_j": [{"saliencies": 3, "key_size": 4}, {"saliencies": 2, "key_size": 4, "objective": "hinge"}],
 }
