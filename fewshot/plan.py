@@ -105,8 +105,15 @@ def plan_training(
     notes = [note] if (note := made.note()) else []
     bank = sampler = val = None
     if not made.episodic:
-        refuse_episodic(method, train_episodes=train_episodes, val_episodes=val_episodes, patience=patience)
-        train_episodes, select_on = None, "none"
+        counts = {
+            "train_episodes": train_episodes,
+            "batch": batch,
+            "val_episodes": val_episodes,
+            "val_every": val_every,
+        }
+        drawn_queries = {"query_mode": query_mode, "queries": queries}
+        refuse_episodic(method, **counts, patience=patience, episode_list=val_list, **drawn_queries, **optimisation)
+        select_on = "none"
     if made.fits or scores_learn(made):
         half = optimisation.get("train_precision") == "bf16"
         bank = _train_bank(banks, torch.bfloat16 if half else torch.float16)

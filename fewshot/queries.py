@@ -33,7 +33,7 @@ def scored_queries(method: Method, query_mode: str, queries: int) -> tuple[str, 
     return ("single", 1) if (query_mode, queries) == method.training_queries() else (query_mode, queries)
 
 
-def refuse_episodic(name: str, **given: int | None) -> None:
+def refuse_episodic(name: str, **given: object) -> None:
     """Raise FewShotError for settings of episodic training, for a method that is trained otherwise."""
     names = [f"--{option.replace('_', '-')}" for option, value in given.items() if value is not None]
     if names:

@@ -47,7 +47,7 @@ def score_means(
     found = []
     for _, part in chunks(local, (c, t, 1, 1)):
         labels, ids = bank.labels(part, None)
-        episode = Episode(*(_take(means, wanted) for wanted in (part.support, part.query)), labels, ids)
+        episode = Episode(_take(means, part.support), _take(means, part.query), labels, ids)
         with torch.autocast(bank.device.type, torch.bfloat16, enabled=half):
             found.append(method.score(episode, rng).float())
         if advance is not None:

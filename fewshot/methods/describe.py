@@ -44,7 +44,7 @@ def facts(name: str) -> tuple[str, ...]:
         f"{count:,}" if count else "none",
         _trained_by(method, count),
         "one an episode" if mode == "single" else f"{queries} of each class" + _least(method),
-        rate if count else "",
+        rate if count and method.episodic else "",
         f"{used.episodes or 'as the data set'} x {used.batch or 'as the data set'}"
         if count and method.episodic
         else "",

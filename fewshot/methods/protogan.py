@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from ..bank import FeatureBank
 from ..episode import Episode
-from .base import Defaults, Method
+from .base import Method
 from .checks import require_count, require_number
 from .readout import squared_distances, vectors
 
@@ -40,7 +40,6 @@ class ProtoGAN(Method):
     episodic = False
     length: Tensor
     signed: Tensor
-    defaults = Defaults(optimiser="adam", lr=0.0001)
 
     def __init__(
         self,
@@ -55,6 +54,7 @@ class ProtoGAN(Method):
         support_steps: int = 100,
         encoder_steps: int = 500,
         gan_steps: int = 500,
+        gan_lr: float = 0.0001,
     ) -> None:
         super().__init__()
         sizes = {"prototype_size": prototype_size, "encoder_hidden": encoder_hidden, "hidden": hidden}
@@ -63,10 +63,12 @@ class ProtoGAN(Method):
             require_count(name, value)
         require_count("n_synthetic", n_synthetic, least=0)
         require_number("temperature", temperature, above=True)
+        require_number("gan_lr", gan_lr, above=True)
         self.cube_shape, self.n_train_classes = tuple(cube_shape), n_train_classes
         self.prototype_size, self.encoder_hidden, self.hidden = prototype_size, encoder_hidden, hidden
         self.temperature, self.n_synthetic = temperature, n_synthetic
         self.support_steps, self.encoder_steps, self.gan_steps = support_steps, encoder_steps, gan_steps
+        self.gan_lr = gan_lr
         channels = self.cube_shape[0]
         self.encoder = nn.Sequential(
             nn.Linear(channels, encoder_hidden), nn.LeakyReLU(0.2), nn.Linear(encoder_hidden, prototype_size)

@@ -92,7 +92,7 @@ def _fit_generator(method: "ProtoGAN", videos: TrainVideos, classifier: nn.Linea
     critic = nn.Sequential(nn.Linear(size, method.hidden), nn.LeakyReLU(0.2), nn.Linear(method.hidden, 1))
     critic.apply(small_weights).to(videos.features.device)
     ours, theirs = (
-        torch.optim.Adam(net.parameters(), lr=0.0001, betas=(0.5, 0.999)) for net in (method.generator, critic)
+        torch.optim.Adam(net.parameters(), lr=method.gan_lr, betas=(0.5, 0.999)) for net in (method.generator, critic)
     )
     for _ in range(method.gan_steps):
         for _ in range(CRITIC_STEPS):

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from ..bank import FeatureBank
 from ..episode import Episode
 from ..reduced import mean_cubes
-from .base import Defaults, Method
+from .base import Method
 from .checks import require_choice
 from .readout import squared_distances, vectors
 
@@ -32,7 +32,6 @@ class SimpleShot(Method):
 
     readout = "vec"
     centre: Tensor
-    defaults = Defaults(optimiser="adam", lr=0.001)
 
     def __init__(self, *, cube_shape: Sequence[int], n_train_classes: int, transform: str = "centred") -> None:
         super().__init__()

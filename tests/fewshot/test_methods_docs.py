@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from mastaf.fewshot.cli_options import method_keywords, words_of
 from mastaf.fewshot.errors import FewShotError
 from mastaf.fewshot.methods import METHODS
 from mastaf.fewshot.methods.describe import FIRST, LAST, facts, with_table
@@ -73,6 +74,7 @@ def test_a_trained_head_answers_single_queries_unless_told(call, toy_store, meth
 REFUSED = [
     (["train", "--method", "pal", "--query-mode", "single"], "must be 'per_class' for pal"),
     (["train", "--method", "protogan", "--train-episodes", "8"], "not trained by episodes; leave --train-episodes out"),
+    (["train", "--method", "simpleshot", "--lr", "1", "--queries", "2"], "leave --queries, --lr out"),
     (["train", "--method", "trx", "--set", "cardinalities"], "must be NAME=VALUE"),
     (["train", "--method", "trx", "--set", "tokens=place"], "unknown tokens 'place'"),
     (["train", "--method", "otam", "--set", "lamb=1"], "unknown keyword of OTAM 'lamb'; did you mean lam"),
@@ -100,3 +102,19 @@ def test_weights_of_another_method_are_refused(call, toy_store):
     code, _, err = call("evaluate", "--features", toy_store.path, "--checkpoint", "feat", "--episodes", 20)
     assert code == 2
     assert "best.safetensors" in err
+
+
+def test_keywords_of_a_method_are_words_and_back():
+    keywords = {"variant": "memory", "cardinalities": [2, 3], "tokens": "space", "balance": 0, "bias": False}
+    words = words_of({"method": "trx", "method_keywords": keywords})
+    assert words[:4] == ["--method", "trx", "--variant", "memory"]
+    texts = tuple(words[number + 1] for number, word in enumerate(words) if word == "--set")
+    assert method_keywords({"variant": "memory", "more_keywords": texts}) == keywords
+    assert method_keywords({"more_keywords": ("cardinalities=2,3",)}) == {"cardinalities": [2, 3]}
+
+
+@pytest.mark.parametrize(("method", "says"), [("otam", "mean cosine to the shots"), ("chamferpp", "clips of 1")])
+def test_what_short_cubes_leave_of_a_method_is_said(call, toy_store, method, says):
+    code, out, err = call("evaluate", "--features", toy_store.path, "--method", method, "--way", 3, "--episodes", 5)
+    assert code == 0, err
+    assert says in out + err
