@@ -27,6 +27,8 @@ class ProtoGAN(Method):
     episode `n_synthetic` features are generated for each class, and a linear softmax is fitted to real and generated
     ones, in weight one to one, by full-batch Adam (0.001) from zero; its outputs are the logits.
 
+    Adversarial training is slow: stopped early (gan_steps), it leaves features that are worse than none.
+
     State: encoder.*, generator.*, `length`, and `signed`, whether features may be negative (else the generator's are
     not).
 
@@ -53,7 +55,7 @@ class ProtoGAN(Method):
         n_synthetic: int = 100,
         support_steps: int = 100,
         encoder_steps: int = 500,
-        gan_steps: int = 500,
+        gan_steps: int = 2_000,
         gan_lr: float = 0.0001,
     ) -> None:
         super().__init__()

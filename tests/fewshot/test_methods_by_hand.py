@@ -250,24 +250,41 @@ def test_simpleshot_centres_by_the_train_videos(toy_store):
     torch.testing.assert_close(method.state_dict()["centre"], wanted)
 
 
-def test_protogan_learns_prototypes_and_is_the_same_each_time(make_store, tmp_path):
-    store = make_store(tmp_path / "cubes.zarr", cube_shape=(8, 1, 1, 1), separation=2.0, videos=20)
+def fit_protogan(store, **keywords):
+    """A fitted ProtoGAN and, of the train videos, features [n, c] and class numbers [n]."""
     bank = FeatureBank(store, "train")
-    sizes = {"prototype_size": 8, "encoder_hidden": 16, "hidden": 16, "encoder_steps": 100, "gan_steps": 2}
-    cubes, found = bank.cubes(np.arange(len(bank))), []
-    for _ in range(2):
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            method = ProtoGAN.build(cube_shape=(8, 1, 1, 1), n_train_classes=6, **sizes)
-            before = {name: value.clone() for name, value in method.state_dict().items()}
-            method.calibrate(cubes)
-            method.fit(bank, np.random.default_rng(0))
-        found.append(method)
-    after, again = (method.state_dict() for method in found)
-    assert all(torch.equal(after[name], again[name]) for name in after)
-    assert all(not torch.equal(after[name], before[name]) for name in after)  # `signed` too: the cubes are
-    numbers = torch.tensor([bank.class_names.index(name) for name in bank.classes])
+    cubes = bank.cubes(np.arange(len(bank)))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        sizes = {"prototype_size": 8, "encoder_hidden": 16, "encoder_steps": 100}
+        method = ProtoGAN.build(cube_shape=store.spec.cube_shape, n_train_classes=6, **sizes, **keywords)
+        method.calibrate(cubes)
+        method.fit(bank, np.random.default_rng(0))
+    return method, method.read(cubes), torch.tensor([bank.class_names.index(name) for name in bank.classes])
+
+
+@pytest.fixture
+def separable(make_store, tmp_path):
+    return make_store(tmp_path / "cubes.zarr", cube_shape=(8, 1, 1, 1), separation=2.0, videos=20)
+
+
+def test_protogan_learns_prototypes_and_is_the_same_each_time(separable):
+    (method, read, numbers), (again, _, _) = (fit_protogan(separable, hidden=16, gan_steps=2) for _ in range(2))
+    there = again.state_dict()
+    assert all(torch.equal(value, there[name]) for name, value in method.state_dict().items())
+    assert bool(method.signed)
     with torch.no_grad():
-        read = found[0].encoder(found[0].read(cubes))  # [n, p]
-    prototypes = torch.stack([read[numbers == n].mean(0) for n in range(6)])
-    assert float((torch.cdist(read, prototypes).argmin(1) == numbers).float().mean()) > 0.6  # by chance 1 in 6
+        embedded = method.encoder(read)  # [n, p]
+    prototypes = torch.stack([embedded[numbers == n].mean(0) for n in range(6)])
+    assert float((torch.cdist(embedded, prototypes).argmin(1) == numbers).float().mean()) > 0.6  # by chance 1 in 6
+
+
+def test_protogan_generates_what_is_of_its_class(separable):
+    method, read, numbers = fit_protogan(separable, hidden=64, gan_steps=200, gan_lr=0.004)
+    means = torch.stack([read[numbers == n].mean(0) for n in range(6)])
+    with torch.no_grad():
+        prototypes = torch.stack([method.encoder(read[numbers == n]).mean(0) for n in range(6)])
+        noise = torch.randn(20, 6, 8, generator=torch.Generator().manual_seed(0))
+        made = method.generate(noise, prototypes.expand(20, -1, -1))  # [20, 6, c]
+    nearest = torch.cdist(made.flatten(0, 1), means).argmin(1).view(20, 6)
+    assert float((nearest == torch.arange(6)).float().mean()) > 0.4  # by chance 1 in 6
