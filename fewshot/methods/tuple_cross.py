@@ -35,16 +35,18 @@ class TupleCross(nn.Module):
         keys, values = self._embed(support)  # [b, way, shot, u, width] each
         asked, wanted = self._embed(query)  # [b, q, u, width] each
         keys, values = keys.flatten(2, 3), values.flatten(2, 3)  # [b, way, shot*u, width]
-        asked, wanted = asked.flatten(1, 2).unsqueeze(1), wanted.flatten(1, 2).unsqueeze(1)  # [b, 1, q*u, width]
+        asked, wanted = asked.flatten(1, 2), wanted.flatten(1, 2)  # [b, q*u, width]
         b, way, n = keys.shape[:3]
-        rows = max(1, _SLICE_BYTES // (4 * b * way * (n + self.width)))
-        several = rows < asked.shape[2] and torch.is_grad_enabled()
+        # |value - prototype|^2 needs inner products of values alone; few of them are less than the prototypes.
+        gram = values @ values.transpose(-1, -2) if 2 * n <= self.width else None  # [b, way, n, n]
+        rows = max(1, _SLICE_BYTES // (4 * b * way * (n + (self.width if gram is None else 3 * n))))
+        several = rows < asked.shape[1] and torch.is_grad_enabled()
         found = []
-        for part in zip(asked.split(rows, dim=2), wanted.split(rows, dim=2), strict=True):
+        for part in zip(asked.split(rows, dim=1), wanted.split(rows, dim=1), strict=True):
             if several:  # the slices are computed again for the gradient, so that not all are kept
-                found.append(checkpoint(_distances, *part, keys, values, use_reentrant=False))
+                found.append(checkpoint(_distances, *part, keys, values, gram, use_reentrant=False))
             else:
-                found.append(_distances(*part, keys, values))
+                found.append(_distances(*part, keys, values, gram))
         return torch.cat(found, dim=2).unflatten(2, (-1, self.tuples)).mean(-1).transpose(1, 2)  # [b, q, way]
 
     def _embed(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,7 +62,19 @@ class TupleCross(nn.Module):
         return self.norm(key + self.key.bias), value + self.value.bias
 
 
-def _distances(asked: Tensor, wanted: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """asked, wanted [b, 1, rows, width], keys, values [b, way, n, width] -> squared distances [b, way, rows]."""
-    attention = torch.softmax(asked @ keys.transpose(-1, -2) / math.sqrt(keys.shape[-1]), dim=-1)  # [b, way, rows, n]
-    return (wanted - attention @ values).square().sum(-1)
+def _distances(asked: Tensor, wanted: Tensor, keys: Tensor, values: Tensor, gram: Tensor | None) -> Tensor:
+    """asked, wanted [b, rows, width], keys, values [b, way, n, width] -> squared distances [b, way, rows].
+
+    gram [b, way, n, n]: inner products of the values, where these are to be used.
+    """
+    attention = torch.softmax(_products(asked, keys) / math.sqrt(keys.shape[-1]), dim=-1)  # [b, way, rows, n]
+    if gram is None:
+        return (wanted.unsqueeze(1) - attention @ values).square().sum(-1)
+    crossed = attention @ gram - 2 * _products(wanted, values)  # [b, way, rows, n]
+    return wanted.square().sum(-1).unsqueeze(1) + (attention * crossed).sum(-1)
+
+
+def _products(queries: Tensor, classes: Tensor) -> Tensor:
+    """Inner products [b, way, rows, n] of queries [b, rows, d] and classes [b, way, n, d], without copies of either."""
+    found = queries @ classes.flatten(1, 2).transpose(1, 2)  # [b, rows, way*n]
+    return found.unflatten(2, classes.shape[1:3]).transpose(1, 2)

@@ -26,6 +26,7 @@ KEYWORDS = {
     "trx": [
         {"width": 7, "dropout": 0.0},
         {"cardinalities": [1, 2, 4], "width": 5, "dropout": 0.0},
+        {"cardinalities": [2], "width": 40, "dropout": 0.0},  # few tuples beside the width: by inner products
         {"tokens": "space", "width": 5, "dropout": 0.0},
     ],
     "baseline": [{"epochs": 5, "support_lr": 0.5}, {"epochs": 3, "mini_batch": 2}],
