@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from mastaf.cache.index import DONE, VideoIndex
+from mastaf.cache.packing import pack
 from mastaf.cache.spec import FeatureSpec
 from mastaf.cache.store import Store, StoreHeader, create_store, default_shard_rows, open_store
 
@@ -11,7 +12,13 @@ CUBE = (2048, 1, 7, 7)
 HMDB51 = {"train": (31, 4280), "val": (10, 1194), "test": (10, 1292)}  # classes and videos of each split
 
 
-def make_store(path: Path, splits: dict[str, tuple[int, int]], *, cube: tuple[int, int, int, int] = CUBE) -> Store:
+def make_store(
+    path: Path,
+    splits: dict[str, tuple[int, int]],
+    *,
+    cube: tuple[int, int, int, int] = CUBE,
+    dtype: str = "float16",
+) -> Store:
     """A store with so many classes and videos of each split, made once."""
     if path.exists():
         return open_store(path)
@@ -39,7 +46,7 @@ def make_store(path: Path, splits: dict[str, tuple[int, int]], *, cube: tuple[in
         mean=(0.4, 0.4, 0.4),
         std=(0.2, 0.2, 0.2),
         precision="fp32",
-        dtype="float16",
+        dtype=dtype,
         views=("plain",),
         cube_shape=cube,
     )
@@ -60,6 +67,7 @@ def make_store(path: Path, splits: dict[str, tuple[int, int]], *, cube: tuple[in
         wanted = store.shard_range(shard)
         noise = rng.random((len(wanted), *cube), dtype=np.float32) * 3 - 1.5
         own = np.stack([directions[names[row]] for row in wanted])[:, :, None, None, None]
-        cubes = np.maximum(noise + 0.1 * own, 0).astype(np.float16)[:, None]  # [r, 1, c, t, h, w]
-        store.write_shard(shard, cubes, states=[DONE] * len(wanted), reasons={}, notes={}, device="cpu")
+        cubes = pack(np.maximum(noise + 0.1 * own, 0)[:, None], dtype)[0]  # [r, 1, c, t, h, w]
+        about = {"states": [DONE] * len(wanted), "reasons": {}, "notes": {}, "device": "cpu"}
+        store.write_shard(shard, cubes.numbers, scales=cubes.scales, **about)
     return store

@@ -2,6 +2,7 @@
 
     python benchmarks/int8.py                              renders `motion` and extracts it, unless runs/demo has it
     python benchmarks/int8.py --store bf16.zarr --also fp32.zarr    a second store of the same videos, for scale
+    python benchmarks/int8.py --load                       how fast 1,000 made-up cubes of each dtype come into memory
 
 Rounding is symmetric (-127 to 127). `video`: a float16 scale for each channel of each video; `data set`: one for each
 channel, from the train videos alone, beyond which values are cut off. Each is scored by Neighbor, by MASTAF as it was
@@ -10,16 +11,23 @@ by query over 10,000 episodes, in points, with the interval clustered by class a
 """
 
 import argparse
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from fewshot_store import make_store
 from mastaf.cache import console
+from mastaf.cache.describe import stored_bytes
 from mastaf.cache.index import DONE
+from mastaf.cache.packing import pack
+from mastaf.cache.spec import STORE_DTYPES
 from mastaf.cache.store import Store, create_store, open_store
 from mastaf.extract.backbones.registry import load_backbone
 from mastaf.extract.datasets import find_dataset
 from mastaf.extract.run import extract
+from mastaf.fewshot.bank import FeatureBank
 from mastaf.fewshot.evaluate import Evaluation, evaluate_fully
 from mastaf.fewshot.paired import paired_difference
 from mastaf.fewshot.train import train
@@ -29,14 +37,15 @@ MOST = 127
 Round = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # of cubes [m, c, t, h, w]
 
 
+def by_video(cubes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """As `mastaf-extract --store-dtype int8` stores them."""
+    return pack(cubes[:, None], "int8")[0].values()[:, 0].astype(np.float32)
+
+
 def rounded(cubes: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cubes [m, c, t, h, w] to int8 in steps of `scale` [m or 1, c, 1, 1, 1], and back."""
+    """Cubes [m, c, t, h, w] to int8 in steps of `scale` [1, c, 1, 1, 1], and back."""
     step = np.maximum(scale.astype(np.float16).astype(np.float32), np.finfo(np.float16).smallest_subnormal)
     return np.clip(np.rint(cubes / step), -MOST, MOST).astype(np.int8) * step
-
-
-def by_video(cubes: NDArray[np.float32]) -> NDArray[np.float32]:
-    return rounded(cubes, np.abs(cubes).max((2, 3, 4), keepdims=True) / MOST)
 
 
 def by_data_set(store: Store) -> Round:
@@ -99,6 +108,21 @@ def compare(stores: dict[str, Store], out: Path, shot: int, episodes: int, train
         line([name, "MASTAF, trained on itself"], shot, evaluate_fully(store, own, **scored), full)
 
 
+def load_speed() -> None:
+    """Print the rates of `--bank ram`, from the page cache, in turns."""
+    seconds: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        stores = {d: make_store(Path(folder) / f"{d}.zarr", {"test": (10, 1000)}, dtype=d) for d in STORE_DTYPES}
+        for _ in range(4):
+            for dtype, store in stores.items():
+                start = time.perf_counter()
+                FeatureBank(store, "test", bank="ram").cubes(np.array([0]))
+                seconds.setdefault(dtype, []).append(time.perf_counter() - start)
+        for dtype, store in stores.items():
+            rate = 1000 / min(seconds[dtype])
+            print(f"{dtype}: {stored_bytes(store) / 1e6:.0f} MB, {rate:.0f} cubes/s", flush=True)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -108,7 +132,11 @@ def main() -> None:
     parser.add_argument("--shots", default="1,5")
     parser.add_argument("--episodes", type=int, default=10_000)
     parser.add_argument("--train-episodes", type=int)
+    parser.add_argument("--load", action="store_true")
     options = parser.parse_args()
+    if options.load:
+        load_speed()
+        return
     if not options.store.exists():
         extract(find_dataset("motion"), load_backbone("r3d-tiny"), out=options.store)
     source = open_store(options.store)

@@ -1,6 +1,5 @@
 """What every kind of store is: rows in shards, records that vouch for them, cubes read from shard files."""
 
-import resource
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,9 @@ from .files import Files
 from .index import DONE, MISSING, STATE_NAMES, VideoIndex
 from .label_overlap import LabelOverlap, read_overlap, write_overlap
 from .ledger import Ledger
+from .packed import Packed
 from .place import ObjectUrl, StorePath
+from .plain_files import most_maps
 from .record import ShardRecord, StoreHeader
 from .shard_file import ShardFile
 from .spec import FeatureSpec
@@ -60,12 +61,12 @@ class Store(ABC):
     def _shard_name(self, shard: int) -> str: ...
 
     @abstractmethod
-    def _encode(self, cubes: NDArray[np.float16]) -> list[bytes | memoryview]:
-        """The bytes of a shard file, in pieces, of cubes [r, views, c, t, h, w]."""
+    def _encode(self, shard: int, cubes: Packed) -> list[tuple[str, list[bytes | memoryview]]]:
+        """The files of a shard of cubes [r, views, c, t, h, w]: name and bytes, in pieces."""
 
     @abstractmethod
-    def _open_shard(self, name: str, shape: tuple[int, ...]) -> ShardFile:
-        """Open a shard file of `shape` [r, views, c, t, h, w]; CorruptStoreError, or FileNotFoundError."""
+    def _open_shard(self, shard: int, shape: tuple[int, ...]) -> ShardFile:
+        """Open a shard's files, of `shape` [r, views, c, t, h, w]; CorruptStoreError, or FileNotFoundError."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.path}, {self.index!r}, cubes {list(self.spec.row_shape)})"
@@ -90,8 +91,8 @@ class Store(ABC):
 
     @property
     def can_be_mapped(self) -> bool:
-        """Whether its shards can be memory-mapped: files of a disk, not compressed."""
-        return not self.is_remote and not self.header.compress
+        """Whether its shards can be memory-mapped: files of a disk, not compressed, float16."""
+        return not self.is_remote and not self.header.compress and self.spec.dtype == "float16"
 
     @cached_property
     def digest(self) -> str:
@@ -179,7 +180,7 @@ class Store(ABC):
             return kept
         rows = self.shard_range(shard)
         try:
-            opened = self._open_shard(self._shard_name(shard), (len(rows), *self.spec.row_shape))
+            opened = self._open_shard(shard, (len(rows), *self.spec.row_shape))
         except FileNotFoundError as error:
             if self._ledger.get(shard) is None:
                 raise MissingRowsError(f"shard {shard} of {self.path} is not extracted yet; run it again") from error
@@ -189,7 +190,7 @@ class Store(ABC):
         except CorruptStoreError as error:
             raise CorruptStoreError(f"the file of shard {shard} ({self.shard_path(shard)}): {error}") from error
         self._open[shard] = opened
-        while len(self._open) > _most_maps():
+        while len(self._open) > most_maps(2):
             with suppress(KeyError):
                 self._open.popitem(last=False)
         return opened
@@ -215,6 +216,10 @@ class Store(ABC):
     def read_shard(self, shard: int) -> NDArray[np.float16]:
         """A copy of what a shard's file holds, float16 [r, views, c, t, h, w]: zeros in rows that failed."""
         return self.open_shard(shard).read()
+
+    def read_packed(self, shard: int) -> Packed:
+        """The same as it is stored, so that it can be written again with its bits: [r, views, c, t, h, w]."""
+        return self.open_shard(shard).read_packed()
 
     def read(self, rows: Sequence[int] | NDArray[np.integer], view: int = 0) -> NDArray[np.float16]:
         """The cubes of `rows` in the order given: float16 [m, c, t, h, w]. MissingRowsError unless all are done."""
@@ -251,26 +256,27 @@ class Store(ABC):
     def write_shard(
         self,
         shard: int,
-        cubes: NDArray[np.float16],
+        cubes: NDArray[Any],
         *,
+        scales: NDArray[np.float16] | None = None,
         states: Sequence[int] | NDArray[np.integer],
         reasons: Mapping[int, str],
         notes: Mapping[int, str],
         device: str,
         seen: Mapping[int, str] | None = None,
     ) -> ShardRecord:
-        """Write a shard, or its next generation: the file first, whole or not at all, then its record.
+        """Write a shard, or its next generation: its files first, each whole or not at all, then its record.
 
-        cubes: float16 [r, views, c, t, h, w]; states: r of them; reasons: row number (over the whole store) ->
-        reason, one for each failed row; notes: likewise, for any row; seen: likewise, the state that the video of a
-        failed row was in. A row that is done must keep its bits.
+        cubes: [r, views, c, t, h, w] of the store's dtype; scales: [r, views, c] for int8; states: r of them;
+        reasons: row number (over the whole store) -> reason, one for each failed row; notes: likewise, for any row;
+        seen: likewise, the state that the video of a failed row was in. A row that is done must keep its bits.
         Raises CacheError for cubes or states that do not fit, StoppedError when the disk is full.
         """
         rows = self.shard_range(shard)
-        cubes = prepare_shard(cubes, shape=(len(rows), *self.spec.row_shape), states=states)
+        packed = prepare_shard(Packed(cubes, scales), rows=len(rows), spec=self.spec, states=states)
         self.refresh()
         record = make_record(
-            cubes,
+            packed,
             shard=shard,
             rows=rows,
             states=states,
@@ -280,17 +286,15 @@ class Store(ABC):
             previous=self.record(shard),
             seen=seen,
         )
-        self.commit(record, cubes)
+        self.commit(record, packed)
         return record
 
-    def commit(self, record: ShardRecord, cubes: NDArray[np.float16]) -> None:
-        """Put a shard's file, then its record in place. `write_shard` makes the record; copying a store keeps it."""
-        self._files.write(self._shard_name(record.shard), self._encode(cubes))
+    def commit(self, record: ShardRecord, cubes: Packed) -> None:
+        """Put a shard's files, then its record in place. `write_shard` makes the record; copying a store keeps it.
+
+        Between two files of a next generation readers see one new and one old: done rows are the same in both.
+        """
+        for name, parts in self._encode(record.shard, cubes):
+            self._files.write(name, parts)
         self._open.pop(record.shard, None)
         self._ledger.put(record)
-
-
-def _most_maps() -> int:
-    # Each map costs a descriptor before Python 3.13; half of them are left for everything else.
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return 1 << 20 if soft == resource.RLIM_INFINITY else max(8, soft // 2)

@@ -66,7 +66,7 @@ def _fill(old: Store, new: Store, advance: Callable[[int], None] | None) -> None
 
 
 def _copy_shard(old: Store, new: Store, record: ShardRecord) -> None:
-    cubes = old.read_shard(record.shard)  # [r, views, c, t, h, w]
+    cubes = old.read_packed(record.shard)  # [r, views, c, t, h, w]
     for slot, (state, digest) in enumerate(zip(record.states, record.sha256, strict=True)):
         if state == DONE and row_digest(cubes[slot]) != digest:
             key = old.index.keys[record.start + slot]
@@ -74,4 +74,4 @@ def _copy_shard(old: Store, new: Store, record: ShardRecord) -> None:
                 f"'{key}' (row {record.start + slot}) of {old.path} is damaged; run mastaf-cache verify {old.path}"
             )
     # A run killed between a shard's file and its record leaves rows in the file that no record knows of.
-    new.commit(record, prepare_shard(cubes, shape=cubes.shape, states=record.states))
+    new.commit(record, prepare_shard(cubes, rows=len(cubes), spec=new.spec, states=record.states))

@@ -38,6 +38,7 @@ def export_store(
 ) -> dict[str, Any]:
     """Write the done rows of a store into the new folder `out`, which appears whole or not at all; returns its index.
 
+    Cubes are written in float16, also those that the store keeps as int8.
     format: a name of FORMATS; split: that one alone, None for all; view: by name; shard_bytes: size of a file that
     holds several videos, about; advance: called with the rows of each shard of the store. The index (`out/index.json`)
     has the recipe, where each cube is, and which rows were left out because they are not done. The same store gives
@@ -88,7 +89,7 @@ def _cubes(
                             f"'{store.index.keys[row]}' (row {row}) of {store.path} is damaged; run mastaf-cache "
                             f"verify {store.path}"
                         )
-                    yield row, views[view]
+                    yield row, views[view].values()
             store.release(shard)
         if advance is not None:
             advance(len(of_shard))

@@ -1,8 +1,9 @@
 """The store as HDF5: a small main file that is written once, and one file a shard behind its virtual data set.
 
     NAME.h5              header: JSON, as UTF-8 bytes; index/<column>/{utf8,offsets}, see columns.py;
-                         cubes float16 [n, views, c, t, h, w], virtual, over the shard files by relative names
-    NAME.h5.shards/      00012.h5: cubes [r, views, c, t, h, w], contiguous; 00012.json: the record of shard 12;
+                         cubes float16 or int8 [n, views, c, t, h, w], virtual, over the shard files by relative names;
+                         for int8 likewise scales, float16 [n, views, c]
+    NAME.h5.shards/      00012.h5: cubes [r, views, c, t, h, w], scales, contiguous; 00012.json: the record of shard 12;
                          main.sha256: checksum of NAME.h5; label_overlap.json: what `mastaf-extract --labels` found
 
 The main file is never opened for update: a process killed during one leaves a file that HDF5 refuses to open. For
@@ -18,6 +19,7 @@ and read each other's bytes. Here no HDF5 file stays open; cubes are memory-mapp
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,6 +34,7 @@ from .files import Files, FolderFiles
 from .hdf5_files import file_bytes, opened, plain_dataset
 from .index import VideoIndex
 from .ledger import Ledger
+from .packed import Packed, number_type
 from .place import ObjectUrl, StorePath
 from .plain_files import map_file, read_file
 from .record import StoreHeader
@@ -59,7 +62,10 @@ class Hdf5Store(Store):
             file.create_dataset("header", data=np.frombuffer(text, np.uint8))
             for name, part, values in columns:
                 file.create_dataset(f"index/{name}/{part}", data=values)
-            _create_virtual(file, path.name, header, len(index))
+            row, kind = header.spec.row_shape, number_type(header.spec)
+            _create_virtual(file, "cubes", (len(index), *row), kind, path.name, header.shard_rows)
+            if header.spec.dtype == "int8":
+                _create_virtual(file, "scales", (len(index), *row[:2]), np.dtype("<f2"), path.name, header.shard_rows)
 
         data = file_bytes(fill)
         folder = path.with_name(path.name + ".shards")
@@ -95,40 +101,58 @@ class Hdf5Store(Store):
     def _shard_name(self, shard: int) -> str:
         return f"{shard:05d}.h5"
 
-    def _encode(self, cubes: NDArray[np.float16]) -> list[bytes | memoryview]:
-        return [file_bytes(lambda file: file.create_dataset("cubes", data=cubes))]
+    def _encode(self, shard: int, cubes: Packed) -> list[tuple[str, list[bytes | memoryview]]]:
+        def fill(file: Any) -> None:
+            file.create_dataset("cubes", data=cubes.numbers)
+            if cubes.scales is not None:
+                file.create_dataset("scales", data=cubes.scales)
 
-    def _open_shard(self, name: str, shape: tuple[int, ...]) -> ShardFile:
+        return [(self._shard_name(shard), [file_bytes(fill)])]
+
+    def _open_shard(self, shard: int, shape: tuple[int, ...]) -> ShardFile:
+        name = self._shard_name(shard)
         data = map_file(self._folder, name)
         with opened(self._folder, name) as file:
-            cubes = plain_dataset(file, "cubes", np.dtype("<f2"))
-            offset = cubes.id.get_offset()
-            if cubes.shape != shape or offset is None:
-                raise CorruptStoreError(f"cubes are {list(cubes.shape)}, and must be {list(shape)} in one piece")
-        end = offset + 2 * int(np.prod(shape, dtype=np.int64))
-        if end > len(data):
-            raise CorruptStoreError(f"the file is cut off: {len(data)} bytes of at least {end}")
-        return ShardFile(shape, cubes=data[offset:end].view("<f2").reshape(shape))  # [r, views, c, t, h, w]
+            numbers = _mapped(data, file, "cubes", number_type(self.spec), shape)
+            int8 = self.spec.dtype == "int8"
+            scales = _mapped(data, file, "scales", np.dtype("<f2"), shape[:3]) if int8 else None
+        return ShardFile(shape, numbers=numbers, scales=scales)
 
 
-def _create_virtual(file: Any, name: str, header: StoreHeader, n: int) -> None:
-    """The data set `cubes` over the shard files, by their names relative to the main file."""
+def _mapped(
+    data: NDArray[np.uint8], file: Any, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> NDArray[Any]:
+    """The data set `name` of a shard's file, as a part of its map `data`: of `shape`."""
+    found = plain_dataset(file, name, dtype)
+    offset = found.id.get_offset()
+    if found.shape != shape or offset is None:
+        raise CorruptStoreError(f"{name} are {list(found.shape)}, and must be {list(shape)} in one piece")
+    end = offset + dtype.itemsize * math.prod(shape)
+    if end > len(data):
+        raise CorruptStoreError(f"the file is cut off: {len(data)} bytes of at least {end}")
+    return data[offset:end].view(dtype).reshape(shape)
+
+
+def _create_virtual(
+    file: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], main: str, shard_rows: int
+) -> None:
+    """The data set `name` over the shard files, by their names relative to the file `main`."""
     import h5py
 
     h5d, h5p, h5s, h5t = h5py.h5d, h5py.h5p, h5py.h5s, h5py.h5t
 
-    row = header.spec.row_shape
-    space, properties = h5s.create_simple((n, *row)), h5p.create(h5p.DATASET_CREATE)
+    n, *row = shape
+    space, properties = h5s.create_simple(shape), h5p.create(h5p.DATASET_CREATE)
     # h5py's own way has no such switch, and the same store should be the same bytes.
     properties.set_obj_track_times(False)
-    for shard, start in enumerate(range(0, n, header.shard_rows)):
-        rows = min(header.shard_rows, n - start)
+    for shard, start in enumerate(range(0, n, shard_rows)):
+        rows = min(shard_rows, n - start)
         space.select_hyperslab((start, *[0] * len(row)), (rows, *row))
         # HDF5 takes % in a source's name for a pattern.
-        source = f"{name}.shards/{shard:05d}.h5".replace("%", "%%")
-        properties.set_virtual(space, source.encode("utf-8"), b"cubes", h5s.create_simple((rows, *row)))
+        source = f"{main}.shards/{shard:05d}.h5".replace("%", "%%")
+        properties.set_virtual(space, source.encode("utf-8"), name.encode(), h5s.create_simple((rows, *row)))
     space.select_all()
-    h5d.create(file.id, b"cubes", h5t.py_create(np.dtype("<f2")), space, dcpl=properties)
+    h5d.create(file.id, name.encode(), h5t.py_create(dtype), space, dcpl=properties)
 
 
 def _check_main(main: Path, folder: Path) -> None:

@@ -26,7 +26,8 @@ def _identity(facts: Mapping[str, Any]) -> Iterator[str]:
     views, c, t, h, w = (len(facts["spec"]["views"]), *facts["spec"]["cube_shape"])
     devices = ", ".join(f"{name} ({count} shards)" for name, count in facts["devices"].items()) or "none yet"
     yield f"{facts['path']}: {facts['videos']} videos of '{facts['dataset']}', split scheme '{facts['split_scheme']}'"
-    yield f"cubes    float16 [{facts['videos']}, {views}, {c}, {t}, {h}, {w}], {facts['compress'] or 'not compressed'}"
+    dtype = facts["spec"]["dtype"]
+    yield f"cubes    {dtype} [{facts['videos']}, {views}, {c}, {t}, {h}, {w}], {facts['compress'] or 'not compressed'}"
     written = f"{shards['written']} of {shards['all']} shards of {shards['rows']} rows"
     yield f"size     {facts['bytes'] / 1e6:.1f} MB; {written}"
     yield f"devices  {devices}; batch {facts['batch']}, {facts['threads']} threads a forward"

@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import resource
 import stat
 import sys
 from pathlib import Path
@@ -44,6 +45,15 @@ def map_file(folder: Path, name: str) -> NDArray[np.uint8]:
         return np.frombuffer(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ, **untracked), dtype=np.uint8)
     finally:
         os.close(descriptor)
+
+
+def most_maps(share: int) -> int:
+    """Maps that a part of the program may hold at once: one in `share` of the descriptors that this process may have.
+
+    Each map costs one before Python 3.13, and everything else needs some.
+    """
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 1 << 20 if soft == resource.RLIM_INFINITY else max(8, soft // share)
 
 
 def _open(folder: Path, name: str) -> int:

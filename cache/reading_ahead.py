@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import Store
-from .packing import row_bytes
+from .packing import value_bytes
 
 _SHARDS, _BYTES = 6, 512 << 20  # under way, or waiting to be taken
 
@@ -28,7 +28,7 @@ def shards_in_order(store: Store, shards: Sequence[int]) -> Iterator[NDArray[np.
 
 def _fetched(store: Store, shards: Sequence[int]) -> Iterator[NDArray[np.float16]]:
     """One request a shard, several at once."""
-    at_once = max(1, min(_SHARDS, _BYTES // (row_bytes(store.spec) * store.header.shard_rows)))
+    at_once = max(1, min(_SHARDS, _BYTES // (value_bytes(store.spec) * store.header.shard_rows)))
     with ThreadPoolExecutor(at_once) as pool:
         coming: deque[Future[NDArray[np.float16]]] = deque()
         try:

@@ -82,8 +82,8 @@ class ShardRecord:
     [start, stop); states: MISSING, DONE or FAILED per row; reasons: row number (counted over the whole store)
     -> why it failed; seen: row number -> state of a failed row's video when it was read (size and times), so that
     one that changed since can be tried again; notes: row number -> what its user should know ("95 of 100 frames
-    decodable"); sha256: per row, of the row's little-endian bytes over all views, '' where the row is not done;
-    device: that computed it.
+    decodable"); sha256: per row, of the row's little-endian bytes over all views, then of the scales of int8, '' where
+    the row is not done; device: that computed it.
     """
 
     shard: int

@@ -9,7 +9,7 @@ from .checks import fit_fields, json_digest, require_keys
 from .errors import CacheError, SpecMismatchError
 from .views import check_views
 
-STORE_DTYPES = ("float16",)
+STORE_DTYPES = ("float16", "int8")  # int8: with a float16 scale a channel, see mastaf.cache.packed
 TIMES = ("keep", "mean")  # what became of the axis of time
 
 

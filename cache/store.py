@@ -7,7 +7,7 @@ from .errors import CacheError
 from .index import VideoIndex
 from .lease import lease, unlock_lease
 from .lock import folder_lock, unlock_folder
-from .packing import default_shard_rows, pack_float16
+from .packing import default_shard_rows, pack_float16, pack_int8
 from .place import ObjectUrl, StorePath, store_path
 from .record import SCHEMA, ShardRecord, StoreHeader
 from .staging import staged
@@ -22,6 +22,7 @@ __all__ = [
     "default_shard_rows",
     "open_store",
     "pack_float16",
+    "pack_int8",
     "store_path",
     "unlock",
     "writer_lock",

@@ -7,6 +7,7 @@ from typing import Any
 from .base import Store
 from .errors import CacheError, CorruptStoreError
 from .index import DONE, MISSING, STATE_NAMES
+from .packed import Packed
 from .packing import finite_rows
 from .record import ShardRecord
 from .writing import row_digest
@@ -77,11 +78,11 @@ def _bad_rows(store: Store, shard: int) -> Iterator[tuple[int, str]]:
             yield rows[slot], reason
 
 
-def _fault(read_row: Callable[[int], Any], slot: int, record: ShardRecord) -> str:
+def _fault(read_row: Callable[[int], Packed], slot: int, record: ShardRecord) -> str:
     try:
         row = read_row(slot)  # [views, c, t, h, w]
+        if row_digest(row) != record.sha256[slot]:
+            return "its bytes changed since they were written (sha256 differs)"
+        return "" if finite_rows(row.values()[None]).all() else "NaN or Inf among its values"
     except CorruptStoreError as error:
         return str(error)
-    if row_digest(row) != record.sha256[slot]:
-        return "its bytes changed since they were written (sha256 differs)"
-    return "" if finite_rows(row[None]).all() else "NaN or Inf among its values"

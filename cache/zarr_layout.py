@@ -40,13 +40,23 @@ def check_cubes(files: Files, header: StoreHeader, n: int) -> None:
     """Raise CorruptStoreError unless the array `cubes` is exactly what `header` and an index of `n` rows call for."""
     document = read_json(files, "cubes/zarr.json", limit=MAX_JSON)
     row = list(header.spec.row_shape)
-    expected = {"shape": [n, *row], "data_type": "float16", "chunk_key_encoding": _keys(".")}
+    expected = {"shape": [n, *row], "data_type": header.spec.dtype, "chunk_key_encoding": _keys(".")}
     _require(document, expected | {"chunk_grid": _grid([header.shard_rows, *row])}, "cubes")
     _require_codecs(document.get("codecs"), ["sharding_indexed"], "cubes")
     sharding = document["codecs"][0].get("configuration")
     _require(sharding, {"chunk_shape": [1, 1, *row[1:]], "index_location": "end"}, "the sharding of cubes")
     _require_codecs(sharding.get("index_codecs"), ["bytes", "crc32c"], "the index of shards")
     _require_codecs(sharding.get("codecs"), ["bytes", "zstd"] if header.compress else ["bytes"], "one cube")
+
+
+def check_scales(files: Files, header: StoreHeader, n: int) -> None:
+    """Raise CorruptStoreError unless the array `scales` of int8 cubes is what `header` and an index of `n` rows call
+    for."""
+    document = read_json(files, "scales/zarr.json", limit=MAX_JSON)
+    row = list(header.spec.row_shape[:2])
+    expected = {"shape": [n, *row], "data_type": "float16", "chunk_key_encoding": _keys(".")}
+    _require(document, expected | {"chunk_grid": _grid([header.shard_rows, *row])}, "scales")
+    _require_codecs(document.get("codecs"), ["bytes"], "scales")
 
 
 def _grid(chunk_shape: list[int]) -> dict[str, Any]:

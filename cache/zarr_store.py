@@ -1,8 +1,10 @@
 """The store as a Zarr v3 group. zarr-python makes it; shards are put in place and read without it (see sharding.py).
 
 NAME.zarr/zarr.json                     the header, as attribute `mastaf` of the group
-          cubes/zarr.json               float16 [n, views, c, t, h, w]; chunk = one cube, shard = shard_rows rows
+          cubes/zarr.json               float16, int8 [n, views, c, t, h, w]; chunk = one cube, shard = shard_rows rows
           cubes/c.12.0.0.0.0.0          one file a shard
+          scales/zarr.json              of int8 alone: float16 [n, views, c]; chunk = shard_rows rows
+          scales/c.12.0.0               one file a shard
           index/<column>/{utf8,offsets} see columns.py
           shards/00012/zarr.json        the record of shard 12, as attributes of a group
           label_overlap/zarr.json       what `mastaf-extract --labels` found, likewise; not there until then
@@ -10,7 +12,7 @@ NAME.zarr/zarr.json                     the header, as attribute `mastaf` of the
 
 import math
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +25,13 @@ from .errors import CacheError, CorruptStoreError
 from .files import Content, Files, files_at, read_json
 from .index import VideoIndex
 from .ledger import Ledger, unwrap_zarr, wrap_zarr
+from .packed import Packed, number_type
 from .packing import row_bytes
 from .place import StorePath
 from .record import StoreHeader
 from .shard_file import ShardFile
 from .sharding import decode_index, encode_index, in_order, index_bytes
-from .zarr_layout import MAX_JSON, check_cubes, read_array
+from .zarr_layout import MAX_JSON, check_cubes, check_scales, read_array
 
 _AXES = ("row", "view", "c", "t", "h", "w")
 
@@ -51,12 +54,23 @@ class ZarrStore(Store):
             shape=(len(index), *header.spec.row_shape),
             shards=(header.shard_rows, *header.spec.row_shape),
             chunks=(1, 1, *header.spec.cube_shape),
-            dtype="float16",
+            dtype=header.spec.dtype,
             compressors=ZstdCodec(level=zstd_cubes.LEVEL) if header.compress else None,
             fill_value=0,
             dimension_names=_AXES,
             chunk_key_encoding={"name": "default", "separator": "."},
         )
+        if header.spec.dtype == "int8":
+            group.create_array(
+                "scales",
+                shape=(len(index), *header.spec.row_shape[:2]),
+                chunks=(header.shard_rows, *header.spec.row_shape[:2]),
+                dtype="float16",
+                compressors=None,
+                fill_value=0,
+                dimension_names=_AXES[:3],
+                chunk_key_encoding={"name": "default", "separator": "."},
+            )
         columns = group.create_group("index")
         for name, part, values in index_arrays(index):
             column = columns.require_group(name)
@@ -80,6 +94,8 @@ class ZarrStore(Store):
             header = StoreHeader.from_json(attributes.get("mastaf"))
             index = read_index(lambda column, part: read_array(files, column, part))
             check_cubes(files, header, len(index))
+            if header.spec.dtype == "int8":
+                check_scales(files, header, len(index))
             if attributes.get("sha256") != _seal(header, index):
                 raise CorruptStoreError("header or index changed since they were written (sha256 differs)")
         except (CacheError, AttributeError, FileNotFoundError, NotADirectoryError) as error:
@@ -93,37 +109,64 @@ class ZarrStore(Store):
     def _shard_name(self, shard: int) -> str:
         return f"cubes/c.{shard}.0.0.0.0.0"
 
-    def _encode(self, cubes: NDArray[np.float16]) -> list[bytes | memoryview]:
-        each = cubes.reshape(-1, *cubes.shape[2:])  # [r * views, c, t, h, w]
+    def _scales_name(self, shard: int) -> str:
+        return f"scales/c.{shard}.0.0"
+
+    def _encode(self, shard: int, cubes: Packed) -> list[tuple[str, list[bytes | memoryview]]]:
+        each = cubes.numbers.reshape(-1, *cubes.numbers.shape[2:])  # [r * views, c, t, h, w]
         pieces: list[bytes | memoryview] = [cube.data.cast("B") for cube in each]
         if self.header.compress:
             pieces = [zstd_cubes.compress(cube) for cube in each]
-        return [*pieces, encode_index([len(piece) for piece in pieces], self._chunks)]
+        pieces.append(encode_index([len(piece) for piece in pieces], self._chunks))
+        files = [(self._shard_name(shard), pieces)]
+        if cubes.scales is not None:
+            # The last shard's chunk is as long as the others, as Zarr wants it.
+            rest = bytes(2 * (self.header.shard_rows - len(cubes)) * math.prod(self.spec.row_shape[:2]))
+            files.append((self._scales_name(shard), [cubes.scales.data.cast("B"), rest]))
+        return files
 
     @property
     def _chunks(self) -> int:
         return self.header.shard_rows * len(self.spec.views)
 
-    def _open_shard(self, name: str, shape: tuple[int, ...]) -> ShardFile:
+    def _open_shard(self, shard: int, shape: tuple[int, ...]) -> ShardFile:
         # Frames of what zstd cannot shrink are a little larger than the cubes; a stranger's may be larger still.
         limit = 2 * row_bytes(self.spec) * self.header.shard_rows + index_bytes(self._chunks) + (1 << 20)
-        return self._shard_of(self._files.content(name, tail=index_bytes(self._chunks), limit=limit), shape)
+        data = self._files.content(self._shard_name(shard), tail=index_bytes(self._chunks), limit=limit)
+        return self._shard_of(data, shape, None if self.spec.dtype == "float16" else self._read_scales(shard, shape))
 
-    def _shard_of(self, data: NDArray[np.uint8] | Content, shape: tuple[int, ...]) -> ShardFile:
+    def _read_scales(self, shard: int, shape: tuple[int, ...]) -> NDArray[np.float16]:
+        name, nbytes = self._scales_name(shard), 2 * self.header.shard_rows * shape[1] * shape[2]
+        try:
+            data = self._files.read(name, limit=nbytes)
+        except FileNotFoundError as error:
+            if self.record(shard) is None:
+                raise
+            raise CorruptStoreError(
+                f"its scales ({self._files.where(name)}) are gone; delete the shard's record, and extract again"
+            ) from error
+        if len(data) != nbytes:
+            raise CorruptStoreError(f"its scales ({self._files.where(name)}) have {len(data)} bytes, not {nbytes}")
+        return np.frombuffer(data, "<f2").reshape(-1, *shape[1:3])[: shape[0]]  # [r, views, c]
+
+    def _shard_of(
+        self, data: NDArray[np.uint8] | Content, shape: tuple[int, ...], scales: NDArray[np.float16] | None
+    ) -> ShardFile:
         index = decode_index(data, self._chunks, shape[0] * shape[1])
-        cube_bytes = 2 * math.prod(shape[2:])
+        kind = number_type(self.spec)
+        cube_bytes = kind.itemsize * math.prod(shape[2:])
         if isinstance(data, np.ndarray) and not self.header.compress and in_order(index, cube_bytes):
-            cubes = data[: len(index) * cube_bytes].view("<f2")
-            return ShardFile(shape, cubes=cubes.reshape(shape))  # [r, views, c, t, h, w]
+            numbers = data[: len(index) * cube_bytes].view(kind)
+            return ShardFile(shape, numbers=numbers.reshape(shape), scales=scales)  # [r, views, c, t, h, w]
         compressed = bool(self.header.compress)
 
-        def fill(slot: int, view: int, out: NDArray[np.float16]) -> None:
+        def fill(slot: int, view: int, out: NDArray[Any]) -> None:
             start, size = index[slot * shape[1] + view].tolist()
             _decode(data[start : start + size], out, compressed=compressed)
 
         if isinstance(data, np.ndarray):
-            return ShardFile(shape, fill=fill)
-        return ShardFile(shape, fill=fill, load=lambda: self._shard_of(data.whole(), shape))
+            return ShardFile(shape, fill=fill, scales=scales)
+        return ShardFile(shape, fill=fill, scales=scales, load=lambda: self._shard_of(data.whole(), shape, scales))
 
 
 def _seal(header: StoreHeader, index: VideoIndex) -> str:
@@ -131,7 +174,7 @@ def _seal(header: StoreHeader, index: VideoIndex) -> str:
     return json_digest([header.to_json(), index.to_columns()])
 
 
-def _decode(piece: NDArray[np.uint8], out: NDArray[np.float16], *, compressed: bool) -> None:
+def _decode(piece: NDArray[np.uint8], out: NDArray[Any], *, compressed: bool) -> None:
     room = out.reshape(-1).view(np.uint8)  # [bytes of a cube]
     if compressed:
         zstd_cubes.decompress(piece, room)

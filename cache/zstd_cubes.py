@@ -1,5 +1,7 @@
 """One cube as a zstd frame, decoded into a place of known size whatever the frame claims."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,8 +11,8 @@ from .errors import CorruptStoreError
 LEVEL = 3
 
 
-def compress(cube: NDArray[np.float16]) -> bytes:
-    """The frame of a cube [c, t, h, w]."""
+def compress(cube: NDArray[Any]) -> bytes:
+    """The frame of a cube [c, t, h, w], float16 or int8."""
     from numcodecs.zstd import Zstd
 
     return bytes(Zstd(level=LEVEL).encode(cube))

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ..cache import console
-from ..cache.spec import TIMES
+from ..cache.spec import STORE_DTYPES, TIMES
 from .backbones.plugins import backbone_names
 from .datasets import DATASETS
 from .sampling import SAMPLING_RULES
@@ -139,6 +139,13 @@ _OPTIONS = (
         help="Only N videos, spread over splits and classes; needs --out.",
     ),
     click.option("--shard-rows", type=click.IntRange(1), help="Videos a shard  [default: 64, or 64 MB]."),
+    click.option(
+        "--store-dtype",
+        type=click.Choice(STORE_DTYPES),
+        default="float16",
+        show_default=True,
+        help="int8: about half the bytes, rounded with a scale for each channel of each video (no memory map).",
+    ),
     click.option(
         "--compress", type=click.Choice(["zstd"]), help="Compress shards (then they cannot be memory-mapped)."
     ),

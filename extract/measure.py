@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..cache.index import DONE, FAILED, VideoIndex
+from ..cache.packed import Packed
 from ..cache.place import StorePath
 from ..cache.record import StoreHeader
 from ..cache.room import nearest_folder
@@ -34,7 +34,7 @@ class Sample:
     videos, seconds: all of it; started: (videos committed, seconds) when the pace began to count; pace: seconds a video
     from then on; forward: seconds of a forward pass; write: seconds of writing a video; stages: seconds by stage of the
     part that counts; decoders; most_in_flight: clips that may be ahead; failures: key -> reason; squeezed: bytes of the
-    cubes as they would be stored, as a share of float16's.
+    cubes as they would be stored, as a share of what they are uncompressed.
     """
 
     videos: int
@@ -126,17 +126,16 @@ class _Scratch:
         self._rows = self._bytes = self._raw = 0
         self.reasons: dict[int, str] = {}
 
-    def __call__(
-        self, rows: range, cubes: NDArray[np.float16], states: Sequence[int], reasons: Mapping[int, str]
-    ) -> None:
+    def __call__(self, rows: range, cubes: Packed, states: Sequence[int], reasons: Mapping[int, str]) -> None:
         """Take the cubes [r, views, c, t, h, w] of `rows`."""
         self.reasons.update({row: reasons[row] for row, state in zip(rows, states, strict=True) if state == FAILED})
-        for cube, state in zip(cubes, states, strict=True):
+        for row, state in zip((cubes[slot] for slot in range(len(cubes))), states, strict=True):
             if state == DONE:
-                row_digest(cube)
-                self._raw += cube.nbytes
-                for view in cube:
-                    self._bytes += self._file.write(compress(view) if self._header.compress else view.tobytes())
+                row_digest(row)
+                self._raw += row.nbytes
+                pieces = [compress(cube) if self._header.compress else cube.tobytes() for cube in row.numbers]
+                pieces += [] if row.scales is None else [row.scales.tobytes()]
+                self._bytes += sum(map(self._file.write, pieces))
         self._rows += len(rows)
         if self._rows >= self._header.shard_rows:
             self._file.flush()

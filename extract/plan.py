@@ -113,6 +113,7 @@ def plan_layers(
     timeout_s: float = TIMEOUT_S,
     shard_rows: int | None = None,
     compress: str = "",
+    store_dtype: str = "float16",
     batch: int = 8,
     allow_flip: bool = False,
     seconds: float = SECONDS,
@@ -125,7 +126,8 @@ def plan_layers(
     check_flip(views, videos, allow_flip=allow_flip)
     target = resolve_devices(device)[0]
     here = look_around(str(target), precision, backbones[0].frames)
-    specs = [make_spec(b, views=views, sampling=sampling, precision=here.precision) for b in backbones]
+    made = {"views": views, "sampling": sampling, "store_dtype": store_dtype}
+    specs = [make_spec(b, **made, precision=here.precision) for b in backbones]
     layout = store_layout(specs, shard_rows=shard_rows, compress=compress, batch=batch, threads=here.threads)
     if not all(out.exists() for out in outs):
         check_network(backbones)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..cache.errors import CacheError
 from ..cache.index import DONE, FAILED
+from ..cache.packed import Packed
 from ..cache.place import StorePath
 from ..cache.store import Store, open_store
 from .backbones.base import Backbone
@@ -93,6 +94,7 @@ def recheck_store(
     views: Sequence[str] = ("plain",),
     sampling: str = "even",
     precision: str = "auto",
+    store_dtype: str = "float16",
     device: str = "auto",
     workers: int | None = None,
     queue: int | None = None,
@@ -108,7 +110,8 @@ def recheck_store(
     """
     target = resolve_devices(device)[0]
     here = look_around(str(target), precision, backbone.frames)
-    spec = make_spec(backbone, views=views, sampling=sampling, precision=here.precision)
+    made = {"views": views, "sampling": sampling, "store_dtype": store_dtype}
+    spec = make_spec(backbone, **made, precision=here.precision)
     about = provenance(videos, backbone, device=device_name(target), command="", allow_flip=allow_flip)
     store = open_store(out)
     store.spec.require_equal(spec, here=f"store {out}", there="this run")
@@ -147,16 +150,14 @@ class _Comparison:
         self._store, self._wanted = store, wanted
         self.found: list[Row] = []
 
-    def __call__(
-        self, rows: range, cubes: NDArray[np.float16], states: Sequence[int], reasons: Mapping[int, str]
-    ) -> None:
+    def __call__(self, rows: range, cubes: Packed, states: Sequence[int], reasons: Mapping[int, str]) -> None:
         """Take the cubes [r, views, c, t, h, w] of `rows`."""
-        for row, cube, state in zip(rows, cubes, states, strict=True):
+        for slot, (row, state) in enumerate(zip(rows, states, strict=True)):
             if row in self._wanted:
                 reason = reasons[row] if state == FAILED else ""
                 views = range(len(self._store.spec.views))
                 stored = np.stack([self._store.read([row], view=view)[0] for view in views])  # [views, c, t, h, w]
-                self.found.append(_compare(row, self._store.index.keys[row], reason, stored, cube))
+                self.found.append(_compare(row, self._store.index.keys[row], reason, stored, cubes[slot].values()))
 
 
 def _compare(row: int, key: str, reason: str, old: NDArray[np.float16], new: NDArray[np.float16]) -> Row:

@@ -12,8 +12,11 @@ from .videos import VideoSet
 from .views import check_sampling
 
 
-def make_spec(backbone: Backbone, *, views: Sequence[str], sampling: str, precision: str) -> FeatureSpec:
-    """The spec of a backbone's cubes; precision: as resolved. ExtractError or CacheError for what cannot be."""
+def make_spec(
+    backbone: Backbone, *, views: Sequence[str], sampling: str, precision: str, store_dtype: str = "float16"
+) -> FeatureSpec:
+    """The spec of a backbone's cubes; precision: as resolved; store_dtype: of the files. ExtractError or CacheError for
+    what cannot be."""
     if sampling not in SAMPLING_RULES:
         raise ExtractError(unknown_name("sampling rule", sampling, SAMPLING_RULES))
     check_sampling(views, sampling)
@@ -35,7 +38,7 @@ def make_spec(backbone: Backbone, *, views: Sequence[str], sampling: str, precis
         mean=_triple(rule.mean),
         std=_triple(rule.std),
         precision=precision,
-        dtype="float16",
+        dtype=store_dtype,
         views=tuple(views),
         cube_shape=backbone.cube_shape,
     )

@@ -54,6 +54,7 @@ def extract_layers(
     timeout_s: float = TIMEOUT_S,
     shard_rows: int | None = None,
     compress: str = "",
+    store_dtype: str = "float16",
     batch: int = 8,
     threads: int | None = None,
     allow_flip: bool = False,
@@ -72,9 +73,9 @@ def extract_layers(
     decoded clips ahead in each process, else chosen by measuring; limit: that many videos, spread over splits and
     classes; retry_failed: also rows that failed before (those whose video has changed since are tried again anyway);
     on_failure: `skip`, or `stop` to end the run behind the first failed row, earlier failures being tried again;
-    timeout_s: for decoding one video; shard_rows, compress, batch, threads: of new stores, which keep their own.
-    command: for the provenance. overlap: a finding on the labels that the weights saw, which the stores keep in place
-    of an earlier one.
+    timeout_s: for decoding one video; store_dtype: of the cubes in the files, float16 or int8; shard_rows, compress,
+    batch, threads: of new stores, which keep their own. command: for the provenance. overlap: a finding on the labels
+    that the weights saw, which the stores keep in place of an earlier one.
 
     Returns a summary for each store; their seconds are those of the whole pass, summed over processes. Raises
     ExtractError or CacheError on wrong input or a store of other cubes, StoppedError or OSError when the machine stops
@@ -94,7 +95,8 @@ def extract_layers(
         spread = Spread(devices=device, cluster=cluster, load=load, precision=precision, frames=backbones[0].frames)
         held.callback(spread.close)
         chosen = one_precision(spread.places)
-        specs = [make_spec(b, views=views, sampling=sampling, precision=chosen) for b in backbones]
+        made = {"views": views, "sampling": sampling, "store_dtype": store_dtype}
+        specs = [make_spec(b, **made, precision=chosen) for b in backbones]
         threads = threads or default_threads(spread.places)
         layout = store_layout(specs, shard_rows=shard_rows, compress=compress, batch=batch, threads=threads)
         if not all(out.exists() for out in outs):

@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..cache.index import DONE, FAILED, MISSING
-from ..cache.packing import pack_float16
+from ..cache.packed import Packed
+from ..cache.packing import pack
 from .backbones.base import Backbone
 from .backbones.inference import prepare
 from .devices import DEVICES
@@ -53,13 +54,13 @@ class ShardWork:
         size = len(store.shard_range(shard))
         record = store.record(shard)
         if record is None:
-            self._cubes = np.zeros((size, *store.spec.row_shape), np.float16)  # [r, views, c, t, h, w]
+            self._cubes = Packed.zeros(size, store.spec)  # [r, views, c, t, h, w]
             self._states = [MISSING] * size
             self._reasons: dict[int, str] = {}
             self._notes: dict[int, str] = {}
             self._seen: dict[int, str] = {}
         else:
-            self._cubes = store.read_shard(shard)  # [r, views, c, t, h, w]
+            self._cubes = store.read_packed(shard)  # [r, views, c, t, h, w]
             self._states = list(record.states)
             self._reasons = {row: why for row, why in record.reasons.items() if row not in self.rows}
             self._notes = {row: note for row, note in record.notes.items() if row not in self.rows}
@@ -73,10 +74,11 @@ class ShardWork:
         wanted = [number for number, row in enumerate(rows) if row in self.rows]
         if not wanted:  # another store lacks these rows
             return
-        packed, problems = pack_float16(cubes[wanted])
-        for number, cube, problem in zip(wanted, packed, problems, strict=True):
+        packed, problems = pack(cubes[wanted], self._store.spec.dtype)
+        for place, (number, problem) in enumerate(zip(wanted, problems, strict=True)):
             row = rows[number]
-            self._cubes[row - self._start], self._states[row - self._start] = cube, DONE
+            self._cubes.put(row - self._start, packed[place])
+            self._states[row - self._start] = DONE
             if row in notes:
                 self._notes[row] = notes[row]
             if problem is not None:
@@ -86,7 +88,8 @@ class ShardWork:
         """A failed row with its reason and its video's state, if it is to be done."""
         if row in self.rows:
             slot = row - self._start
-            self._cubes[slot], self._states[slot], self._reasons[row] = 0, FAILED, reason
+            self._cubes.clear(slot)
+            self._states[slot], self._reasons[row] = FAILED, reason
             self._notes.pop(row, None)
             self._seen[row] = seen
             self.failed.add(row)
@@ -98,7 +101,8 @@ class ShardWork:
         device = DEVICES.join([*others, *([] if device in others else [device])])
         self._store.write_shard(
             self._shard,
-            self._cubes,
+            self._cubes.numbers,
+            scales=self._cubes.scales,
             states=self._states,
             reasons=self._reasons,
             notes=self._notes,

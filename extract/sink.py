@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cache.index import VideoIndex
+from ..cache.packed import Packed
 from ..cache.record import ShardRecord, StoreHeader
 from ..cache.spec import FeatureSpec
 
 # Called with the rows of a shard, their cubes [r, views, c, t, h, w], states, and reasons by row.
-Keep = Callable[[range, NDArray[np.float16], Sequence[int], Mapping[int, str]], None]
+Keep = Callable[[range, Packed, Sequence[int], Mapping[int, str]], None]
 
 
 class Sink(Protocol):
@@ -25,12 +26,13 @@ class Sink(Protocol):
     def spec(self) -> FeatureSpec: ...
     def shard_range(self, shard: int) -> range: ...
     def record(self, shard: int) -> ShardRecord | None: ...
-    def read_shard(self, shard: int) -> NDArray[np.float16]: ...
+    def read_packed(self, shard: int) -> Packed: ...
     def write_shard(
         self,
         shard: int,
-        cubes: NDArray[np.float16],
+        cubes: NDArray[Any],
         *,
+        scales: NDArray[np.float16] | None,
         states: Sequence[int] | NDArray[np.integer],
         reasons: Mapping[int, str],
         notes: Mapping[int, str],
@@ -53,20 +55,21 @@ class Rehearsal:
     def record(self, shard: int) -> None:
         return None
 
-    def read_shard(self, shard: int) -> NDArray[np.float16]:
-        """Zeros: no row is done."""
-        return np.zeros((len(self.shard_range(shard)), *self.spec.row_shape), np.float16)  # [r, views, c, t, h, w]
+    def read_packed(self, shard: int) -> Packed:
+        """Zeros [r, views, c, t, h, w]: no row is done."""
+        return Packed.zeros(len(self.shard_range(shard)), self.spec)
 
     def write_shard(
         self,
         shard: int,
-        cubes: NDArray[np.float16],
+        cubes: NDArray[Any],
         *,
+        scales: NDArray[np.float16] | None,
         states: Sequence[int] | NDArray[np.integer],
         reasons: Mapping[int, str],
         notes: Mapping[int, str],
         device: str,
         seen: Mapping[int, str],
     ) -> None:
-        """Show cubes [r, views, c, t, h, w] and the rest to `keep`."""
-        self._keep(self.shard_range(shard), cubes, [int(state) for state in states], reasons)
+        """Show cubes [r, views, c, t, h, w], scales [r, views, c] and the rest to `keep`."""
+        self._keep(self.shard_range(shard), Packed(cubes, scales), [int(state) for state in states], reasons)

@@ -1,5 +1,6 @@
 """How many bytes a run will add to its stores, and whether their disks can hold them."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 from ..cache.index import MISSING, VideoIndex
@@ -54,7 +55,10 @@ def bytes_to_come(
 
 def _shard_bytes(header: StoreHeader, shard: int, n: int, share: float) -> int:
     rows = min(header.shard_rows, n - shard * header.shard_rows)
-    return int(share * rows * row_bytes(header.spec)) + _A_SHARD + rows * _A_ROW
+    filler = 0
+    if header.spec.dtype == "int8":  # in .zarr, scales are a file of their own, as long in the last shard as in others
+        filler = (1 << 12) + (header.shard_rows - rows) * 2 * math.prod(header.spec.row_shape[:2])
+    return int(share * rows * row_bytes(header.spec)) + filler + _A_SHARD + rows * _A_ROW
 
 
 def require_space(

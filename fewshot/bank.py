@@ -90,6 +90,7 @@ class FeatureBank:
             compressed=bool(self.store.header.compress),
             format=self.store.path.suffix,
             remote=self.store.is_remote,
+            dtype=self.store.spec.dtype,
         )
 
     @cached_property

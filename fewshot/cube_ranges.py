@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cache.packing import row_bytes
+from ..cache.packing import value_bytes
 from ..cache.store import Store
 
 _CACHE_BYTES = 256 * 2**20  # cubes that are kept; a gather's own are kept in any case
@@ -21,7 +21,7 @@ class RangedCubes:
     def __init__(self, store: Store, rows: np.ndarray) -> None:
         self._store, self._rows = store, rows
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="cubes")
-        self._most = max(1, _CACHE_BYTES // (row_bytes(store.spec) // len(store.spec.views)))
+        self._most = max(1, _CACHE_BYTES // (value_bytes(store.spec) // len(store.spec.views)))
         # (row, view) -> a future of float16 [c, t, h, w], the one used last at the end
         self._kept: OrderedDict[tuple[int, int], Future[np.ndarray]] = OrderedDict()
         self._shards: set[int] = set()

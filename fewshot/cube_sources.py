@@ -5,7 +5,6 @@ store they lie [c, t, h, w]. Copies are few and large: torch's threads wait for 
 other work on the cores that costs a time slice of the scheduler.
 """
 
-import resource
 import warnings
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..cache.plain_files import most_maps
 from ..cache.reading_ahead import shards_in_order
 from ..cache.store import Store
 from .buffers import Buffers
@@ -111,10 +111,10 @@ class MappedCubes:
 
     def _map(self, shard: int) -> np.ndarray:
         if shard not in self._maps:
-            if len(self._maps) >= _most_maps():
+            if len(self._maps) >= most_maps(4):
                 del self._maps[next(iter(self._maps))]
             found = self._store.mapped(shard)
-            # A compressed store has no maps; `choose_residence` refuses it before.
+            # A compressed store has no maps, and int8 none of float16; `choose_residence` refuses it before.
             self._maps[shard] = self._store.read_shard(shard) if found is None else found
         return self._maps[shard]
 
@@ -145,9 +145,3 @@ def _runs(store: Store, rows: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
             cubes = torch.from_numpy(whole[first : first + stop - start])
         yield slice(start, stop), cubes
         del cubes
-
-
-def _most_maps() -> int:
-    # Each map holds a descriptor before Python 3.13; the store keeps up to half of them for itself.
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return 1 << 20 if soft == resource.RLIM_INFINITY else max(8, soft // 4)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..cache.extras import require_extra
+from ..cache.packed import Packed
 from ..cache.store import Store
 
 _CACHE_BYTES = 256 * 2**20  # decoded cubes that tensorstore keeps
@@ -20,9 +21,9 @@ class StreamedCubes:
 
     def __init__(self, store: Store, rows: np.ndarray) -> None:
         self._store, self._rows = store, rows
-        self._array = _open(store)
+        self._arrays = _open(store)
         self._checked: set[int] = set()
-        self._coming: deque[tuple[bytes, Any]] = deque()
+        self._coming: deque[tuple[bytes, _Reading]] = deque()
 
     def fill(self, positions: np.ndarray, views: np.ndarray, out: Tensor) -> None:
         """See CubeSource."""
@@ -38,8 +39,8 @@ class StreamedCubes:
         if len(self._coming) < _AHEAD:
             self._coming.append((_name(positions, views), self._read(positions, views)))
 
-    def _read(self, positions: np.ndarray, views: np.ndarray) -> Any:
-        """A future of float16 [m, c, t, h, w]."""
+    def _read(self, positions: np.ndarray, views: np.ndarray) -> "_Reading":
+        """What will be float16 [m, c, t, h, w]."""
         rows = self._rows[positions]
         for shard in np.unique(rows // self._store.header.shard_rows).tolist():
             if shard not in self._checked:
@@ -47,22 +48,36 @@ class StreamedCubes:
                 self._store.open_shard(shard)
                 self._store.release(shard)
                 self._checked.add(shard)
-        return self._array.vindex[rows, views].read()
+        return _Reading([array.vindex[rows, views].read() for array in self._arrays])
 
 
-def _open(store: Store) -> Any:
-    """The array `cubes` of a store on a disk, float16 [n, views, c, t, h, w], as tensorstore sees it."""
+class _Reading:
+    """Cubes under way. parts: futures of their numbers [m, c, t, h, w] and, of int8, scales [m, c]."""
+
+    def __init__(self, parts: list[Any]) -> None:
+        self._parts = parts
+
+    def result(self) -> np.ndarray:
+        """Float16 [m, c, t, h, w], once it is there."""
+        return Packed(*(part.result() for part in self._parts)).values()
+
+
+def _open(store: Store) -> list[Any]:
+    """The array `cubes` of a store on a disk, [n, views, c, t, h, w], as tensorstore sees it; and `scales` of int8."""
     require_extra("tensorstore", extra="stream", wanted_by="--bank stream")
     import tensorstore
 
-    spec = {
-        "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": f"{Path(str(store.path)).absolute() / 'cubes'}/"},
-        "context": {"cache_pool": {"total_bytes_limit": _CACHE_BYTES}},
-        "recheck_cached_data": False,
-        "recheck_cached_metadata": False,
-    }
-    return tensorstore.open(spec, read=True, open=True).result()
+    context = tensorstore.Context({"cache_pool": {"total_bytes_limit": _CACHE_BYTES}})
+    arrays = []
+    for name in ("cubes",) if store.spec.dtype == "float16" else ("cubes", "scales"):
+        spec = {
+            "driver": "zarr3",
+            "kvstore": {"driver": "file", "path": f"{Path(str(store.path)).absolute() / name}/"},
+            "recheck_cached_data": False,
+            "recheck_cached_metadata": False,
+        }
+        arrays.append(tensorstore.open(spec, read=True, open=True, context=context).result())
+    return arrays
 
 
 def _name(positions: np.ndarray, views: np.ndarray) -> bytes:

@@ -31,17 +31,24 @@ class Residence:
 
 
 def choose_residence(
-    asked: str | None, *, nbytes: int, device: "torch.device", compressed: bool, format: str, remote: bool
+    asked: str | None,
+    *,
+    nbytes: int,
+    device: "torch.device",
+    compressed: bool,
+    format: str,
+    remote: bool,
+    dtype: str = "float16",
 ) -> Residence:
     """Where `nbytes` of cubes, 16 bits a number, are to stay; asked: of BANKS, None for what fits.
 
     On an accelerator its memory, else RAM, while a good share of what is free is enough; else the store's own files,
-    memory-mapped, or read as they are needed where compression, or object storage (remote), rules a map out. Raises
-    FewShotError for a kind that this device or store cannot have.
+    memory-mapped, or read as they are needed where compression, int8 (dtype), or object storage (remote), rules a map
+    out. Raises FewShotError for a kind that this device or store cannot have.
     """
     size = f"{nbytes / 1e9:.2f} GB"
     if asked is not None:
-        _require_possible(asked, device=device, compressed=compressed, format=format, remote=remote)
+        _require_possible(asked, device=device, compressed=compressed, format=format, remote=remote, dtype=dtype)
         return Residence(asked, f"{size}, as asked")
     if device.type == "cuda":
         import torch
@@ -52,8 +59,10 @@ def choose_residence(
     free = free_memory()
     if nbytes <= _SHARE * free:
         return Residence("ram", f"{size} of {free / 1e9:.1f} GB free")
-    kind = "stream" if compressed or remote else "mmap"
-    return Residence(kind, f"{size} are too much for {free / 1e9:.1f} GB of free memory")
+    lack = f"{size} are too much for {free / 1e9:.1f} GB of free memory"
+    if dtype == "int8" and format != ".zarr":
+        raise FewShotError(f"{lack}, and int8 cubes in {format} can go nowhere else; mastaf-cache convert to .zarr")
+    return Residence("stream" if compressed or remote or dtype == "int8" else "mmap", lack)
 
 
 def free_memory() -> int:
@@ -69,7 +78,9 @@ def _number(path: Path) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _require_possible(asked: str, *, device: "torch.device", compressed: bool, format: str, remote: bool) -> None:
+def _require_possible(
+    asked: str, *, device: "torch.device", compressed: bool, format: str, remote: bool, dtype: str
+) -> None:
     if asked not in BANKS:
         raise FewShotError(f"bank ({asked}) must be one of {', '.join(BANKS)}")
     if asked == "gpu" and device.type != "cuda":
@@ -80,5 +91,8 @@ def _require_possible(asked: str, *, device: "torch.device", compressed: bool, f
         )
     if asked == "mmap" and compressed:
         raise FewShotError("bank (mmap) must go with a store that is not compressed; give --bank ram or stream")
+    if asked == "mmap" and dtype != "float16":
+        raise FewShotError(f"bank (mmap) must go with float16 cubes, and these are {dtype}; give --bank ram or stream")
     if asked == "stream" and format != ".zarr":
-        raise FewShotError(f"bank (stream) must go with a .zarr store, not {format}; give --bank mmap or ram")
+        others = "mmap or ram" if dtype == "float16" else "ram"
+        raise FewShotError(f"bank (stream) must go with a .zarr store, not {format}; give --bank {others}")

@@ -64,6 +64,7 @@ def write_store(
     video is its view 0 plus v, so that tests can tell them apart. `failed` names keys; group_of: source of a key.
     """
     from mastaf.cache.index import DONE, FAILED, VideoIndex
+    from mastaf.cache.packing import pack
     from mastaf.cache.spec import FeatureSpec
     from mastaf.cache.store import StoreHeader, create_store
 
@@ -101,7 +102,9 @@ def write_store(
         cubes = np.stack([plain + v for v in range(len(views))], axis=1).astype(np.float16)
         states = [FAILED if keys[row] in failed else DONE for row in numbers]
         reasons = {row: "made to fail" for row, state in zip(numbers, states, strict=True) if state == FAILED}
-        store.write_shard(shard, cubes, states=states, reasons=reasons, notes={}, device="cpu")
+        packed = pack(cubes.astype(np.float32), store.spec.dtype)[0]
+        about = {"states": states, "reasons": reasons, "notes": {}, "device": "cpu"}
+        store.write_shard(shard, packed.numbers, scales=packed.scales, **about)
     return store
 
 

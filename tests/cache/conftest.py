@@ -1,18 +1,27 @@
 """Small stores to test with, in every format. `make` builds the parts; `kind` runs a test for each kind of store."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from mastaf.cache.index import DONE, FAILED, VideoIndex
+from mastaf.cache.packed import Packed
+from mastaf.cache.packing import pack
 from mastaf.cache.place import StorePath
 from mastaf.cache.spec import FeatureSpec
 from mastaf.cache.store import Store, StoreHeader, create_store
 
-# (suffix, compression): whatever runs over this list is the contract that each kind of store keeps.
-KINDS = [(".zarr", ""), (".h5", ""), (".zarr", "zstd")]
+# By name, (suffix, what else makes it): whatever runs over this list is the contract that each kind of store keeps.
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "zarr": (".zarr", {}),
+    "h5": (".h5", {}),
+    "zarr-zstd": (".zarr", {"compress": "zstd"}),
+    "zarr-int8": (".zarr", {"dtype": "int8"}),
+    "h5-int8": (".h5", {"dtype": "int8"}),
+}
 
 
 class Make:
@@ -34,9 +43,11 @@ class Make:
             groups=tuple("" if i % 2 else f"g{i:02d}" for i in range(n)),
         )
 
-    def header(self, spec: FeatureSpec | None = None, *, shard_rows: int = 4, **changes: Any) -> StoreHeader:
+    def header(
+        self, spec: FeatureSpec | None = None, *, shard_rows: int = 4, dtype: str = "float16", **changes: Any
+    ) -> StoreHeader:
         fields: dict[str, Any] = {
-            "spec": spec or self.spec(),
+            "spec": replace(spec or self.spec(), dtype=dtype),
             "dataset": "folder",
             "split_scheme": "folder",
             "flip_keeps_class": True,
@@ -47,17 +58,21 @@ class Make:
         }
         return StoreHeader(**(fields | changes))
 
-    def empty(self, path: StorePath, *, n: int = 10, compress: str = "", **changes: Any) -> Store:
-        return create_store(path, header=self.header(compress=compress, **changes), index=self.index(n))
+    def empty(self, path: StorePath, *, n: int = 10, **changes: Any) -> Store:
+        return create_store(path, header=self.header(**changes), index=self.index(n))
 
     def cubes(self, store: Store, shard: int, seed: int = 0) -> np.ndarray:
         """Random cubes for a shard: float16 [r, views, c, t, h, w]."""
+        return self.packed(store, shard, seed).values()
+
+    def packed(self, store: Store, shard: int, seed: int = 0) -> Packed:
+        """The same as the store keeps them."""
         shape = (len(store.shard_range(shard)), *store.spec.row_shape)
-        return np.random.default_rng([seed, shard]).normal(size=shape).astype("<f2")
+        return pack(np.random.default_rng([seed, shard]).normal(size=shape).astype("f4"), store.spec.dtype)[0]
 
     def write(self, store: Store, shard: int, *, failed: tuple[int, ...] = (), seed: int = 0, **changes: Any):
         """Write random cubes into a shard, in which the `failed` rows fail; returns what then must be read back."""
-        cubes = self.cubes(store, shard, seed)
+        packed = self.packed(store, shard, seed)
         rows = store.shard_range(shard)
         arguments: dict[str, Any] = {
             "states": [FAILED if row in failed else DONE for row in rows],
@@ -65,8 +80,8 @@ class Make:
             "notes": {},
             "device": "cpu",
         }
-        store.write_shard(shard, cubes, **(arguments | changes))
-        expected = cubes.copy()
+        store.write_shard(shard, packed.numbers, scales=packed.scales, **(arguments | changes))
+        expected = packed.values().copy()
         expected[[row - rows.start for row in rows if row in failed]] = 0
         return expected
 
@@ -85,20 +100,18 @@ def make(spec_fields: dict[str, Any]) -> Make:
     return Make(spec_fields)
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=["zarr", "h5", "zarr-zstd"])
-def kind(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """(suffix, compression) of every kind of store."""
-    return request.param
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """(suffix, what else `make.empty` is given) of every kind of store."""
+    return KINDS[request.param]
 
 
-@pytest.fixture(params=[*KINDS, "s3"], ids=["zarr", "h5", "zarr-zstd", "s3"])
+@pytest.fixture(params=[*KINDS, "s3", "s3-int8"])
 def new_store(request: pytest.FixtureRequest, tmp_path: Path, make: Make) -> Callable[..., Store]:
     """`new_store(...)`: an empty store of every kind, in a folder or in object storage; arguments as `make.empty`."""
-    if request.param == "s3":
-        home, suffix, compress = request.getfixturevalue("bucket").new_place(), ".zarr", ""
-    else:
-        home, (suffix, compress) = tmp_path, request.param
-    return lambda **changes: make.empty(home / f"s{suffix}", **{"compress": compress} | changes)
+    suffix, how = KINDS[request.param.replace("s3", "zarr")]
+    home = request.getfixturevalue("bucket").new_place() if request.param.startswith("s3") else tmp_path
+    return lambda **changes: make.empty(home / f"s{suffix}", **how | changes)
 
 
 @pytest.fixture(scope="module", params=[".zarr", ".h5"])

@@ -21,14 +21,14 @@ def run(capsys):
 
 
 def test_info_shows_what_is_in_a_store(tmp_path, make, kind, run):
-    suffix, compress = kind
+    suffix, how = kind
     coverage = [
         {"split": "test", "class": "wälk 2", "found": 3, "expected": 4},
         {"split": "test", "class": "pour", "found": 0, "expected": 2},
         {"split": "train", "class": "wälk 0", "found": 4, "expected": 4},
     ]
     store = make.empty(
-        tmp_path / f"s{suffix}", compress=compress, coverage=coverage, provenance={"torch": "2.13", "ignored": {"a": 1}}
+        tmp_path / f"s{suffix}", **how, coverage=coverage, provenance={"torch": "2.13", "ignored": {"a": 1}}
     )
     make.write(store, 0, failed=(1,), notes={2: "95 of 100 frames decodable"})
     make.write(store, 2)
@@ -38,8 +38,8 @@ def test_info_shows_what_is_in_a_store(tmp_path, make, kind, run):
         store.digest,
         store.spec.recipe,
         "10 videos of 'folder'",
-        "float16 [10, 1, 3, 1, 2, 2]",
-        compress or "not compressed",
+        f"{store.spec.dtype} [10, 1, 3, 1, 2, 2]",
+        how.get("compress", "not compressed"),
         "2 of 3 shards of 4 rows",
         "cpu (2 shards)",
         "backbone       r3d-tiny",
@@ -79,8 +79,8 @@ def test_info_names_the_first_ten_failures(tmp_path, make, run):
 
 
 def test_verify_says_what_it_saw(tmp_path, make, kind, run):
-    suffix, compress = kind
-    store, _ = make.full(tmp_path / f"s{suffix}", compress=compress)
+    suffix, how = kind
+    store, _ = make.full(tmp_path / f"s{suffix}", **how)
     status, out, err = run("verify", store.path)
     assert (status, err) == (0, "")
     assert out == f"{store.path}: 0 missing, 9 done, 1 failed, 0 damaged; 0 bad\n"

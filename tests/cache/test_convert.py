@@ -34,8 +34,8 @@ def test_there_and_back_is_the_same_store_byte_for_byte(tmp_path, make, suffix):
 
 
 def test_an_unfinished_copy_is_finished_like_its_source(tmp_path, make, kind):
-    suffix, compress = kind
-    store = make.empty(tmp_path / f"a{suffix}", compress=compress)
+    suffix, how = kind
+    store = make.empty(tmp_path / f"a{suffix}", **how)
     make.write(store, 1, failed=(5,))
     copy = convert_store(store.path, tmp_path / f"b{_other(suffix)}")
     for each in (store, copy):
@@ -102,7 +102,7 @@ def test_rows_that_no_record_knows_are_not_copied(tmp_path, make, suffix):
     store = make.empty(tmp_path / f"a{suffix}")
     make.write(store, 1, failed=(5,))
     record = store.record(1)
-    store.commit(record, make.cubes(store, 1))
+    store.commit(record, make.packed(store, 1))
     assert store.read_shard(1)[1].any()
     copy = convert_store(store.path, tmp_path / f"b{_other(suffix)}")
     assert not copy.read_shard(1)[1].any()

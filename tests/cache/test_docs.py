@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mastaf.cache.place import ObjectUrl
+from mastaf.cache.store import open_store
 
 TEXT = (Path(__file__).parents[2] / "docs" / "store.md").read_text(encoding="utf-8")
 SNIPPETS = {
@@ -26,12 +27,14 @@ def there(bucket, make):
 @pytest.fixture
 def cubes(tmp_path, make, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    for suffix in ("zarr", "h5"):
+        make.full(tmp_path / f"features_int8.{suffix}", spec=make.spec(views=("plain", "flip")), dtype="int8")
     make.full(tmp_path / "features.h5", spec=make.spec(views=("plain", "flip")))
     return make.full(tmp_path / "features.zarr", spec=make.spec(views=("plain", "flip")))[1]
 
 
 def test_all_snippets_are_found():
-    assert set(SNIPPETS) == {"Zarr", "HDF5", "tensorstore", "A memory map", "With mastaf", IN_BUCKET}
+    assert set(SNIPPETS) == {"int8", "Zarr", "HDF5", "tensorstore", "A memory map", "With mastaf", IN_BUCKET}
     assert TEXT.count("```python") == len(SNIPPETS)
 
 
@@ -46,6 +49,8 @@ def test_snippet(name, cubes, make):
     found = {}
     exec(SNIPPETS[name], found)
     index = make.index(10)
+    if name == "int8":
+        cubes = open_store("features_int8.zarr").read(range(5))[:, None]
     if name == "With mastaf":
         rows = [row for row in range(10) if index.splits[row] == "train" and row != 5]
         np.testing.assert_array_equal(found["cubes"], cubes[rows, 0])

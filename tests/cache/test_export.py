@@ -83,8 +83,8 @@ def check_export(store, out, index, rows, cubes):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_done_row_is_read_back_bit_for_bit(tmp_path, make, kind, format):
-    suffix, compress = kind
-    store, cubes = make.full(tmp_path / f"s{suffix}", compress=compress, spec=make.spec(views=("plain", "flip")), n=11)
+    suffix, how = kind
+    store, cubes = make.full(tmp_path / f"s{suffix}", **how, spec=make.spec(views=("plain", "flip")), n=11)
     done = [row for row in range(11) if row != 5]
     advanced = []
     index = export_store(store, tmp_path / "a", format=format, advance=advanced.append)

@@ -23,8 +23,8 @@ def _files(folder):
 
 
 def test_a_shard_that_does_not_fit(tmp_path, make, kind, monkeypatch):
-    suffix, compress = kind
-    store = make.empty(tmp_path / f"s{suffix}", compress=compress)
+    suffix, how = kind
+    store = make.empty(tmp_path / f"s{suffix}", **how)
     cubes = make.write(store, 0)
     before = _files(tmp_path)
     for call in ("os.fsync", "tempfile.mkstemp"):
@@ -42,8 +42,8 @@ def test_a_shard_that_does_not_fit(tmp_path, make, kind, monkeypatch):
 
 
 def test_a_record_that_does_not_fit(tmp_path, make, kind, monkeypatch):
-    suffix, compress = kind
-    store = make.empty(tmp_path / f"s{suffix}", compress=compress)
+    suffix, how = kind
+    store = make.empty(tmp_path / f"s{suffix}", **how)
     make.write(store, 1, failed=(5,))
     with monkeypatch.context() as patched:
         patched.setattr("mastaf.cache.ledger.Ledger.put", _no_space)

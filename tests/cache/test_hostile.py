@@ -19,8 +19,8 @@ def _replace_by_link(path, target):
 
 
 def test_links_inside_a_store_are_refused(tmp_path, make, kind):
-    suffix, compress = kind
-    store, _ = make.full(tmp_path / f"s{suffix}", compress=compress)
+    suffix, how = kind
+    store, _ = make.full(tmp_path / f"s{suffix}", **how)
     _replace_by_link(store.shard_path(1), tmp_path / "elsewhere")
     assert {row.row for row in verify_store(open_store(store.path))} == {4, 5, 6, 7}
     with pytest.raises(CorruptStoreError, match="symbolic link"):
@@ -50,8 +50,8 @@ def test_a_linked_folder_of_hdf5_shards_is_refused(tmp_path, make):
 
 
 def test_a_pipe_is_not_waited_for(tmp_path, make, kind):
-    suffix, compress = kind
-    store, _ = make.full(tmp_path / f"s{suffix}", compress=compress)
+    suffix, how = kind
+    store, _ = make.full(tmp_path / f"s{suffix}", **how)
     store.shard_path(0).unlink()
     os.mkfifo(store.shard_path(0))
     with pytest.raises(CorruptStoreError, match="plain file"):

@@ -49,8 +49,8 @@ def info(capsys):
 
 
 def test_it_is_kept_beside_a_store_and_replaced(tmp_path, make, kind):
-    suffix, compress = kind
-    store, cubes = make.full(tmp_path / f"s{suffix}", compress=compress)
+    suffix, how = kind
+    store, cubes = make.full(tmp_path / f"s{suffix}", **how)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert store.label_overlap() is None
     first, second = overlap(["wälk 2"]), overlap(["wälk 2"], n_labels=701)
@@ -129,11 +129,11 @@ def test_damage_is_one_line_and_a_new_finding_mends_it(tmp_path, make, suffix, i
 
 
 def test_info_says_what_was_found(tmp_path, make, kind, info):
-    suffix, compress = kind
+    suffix, how = kind
     names = [f"wälk {i}" for i in range(4)]
     index = make.index(4)
     index = replace(index, classes=tuple(names), splits=("test",) * 4)
-    header = make.header(compress=compress, provenance={"weights_facts": FACTS})
+    header = make.header(**how, provenance={"weights_facts": FACTS})
     store = create_store(tmp_path / f"s{suffix}", header=header, index=index)
     status, out, _ = info(store.path)
     assert status == 0

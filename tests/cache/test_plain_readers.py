@@ -16,10 +16,10 @@ from mastaf.cache.store import open_store
 
 @pytest.fixture(params=[("plain",), ("plain", "flip"), ("plain", "flip", "t1")], ids=["1view", "2views", "3views"])
 def written(request, tmp_path, make, kind):
-    suffix, compress = kind
+    suffix, how = kind
     spec = make.spec(views=request.param, cube_shape=(5, 2, 3, 2))
     # Shard 1 is never written, and the last shard is not full.
-    store = make.empty(tmp_path / f"s{suffix}", compress=compress, spec=spec, n=11)
+    store = make.empty(tmp_path / f"s{suffix}", **how, spec=spec, n=11)
     cubes = np.zeros((11, *spec.row_shape), "<f2")
     for shard in (0, 2):
         cubes[store.shard_range(shard)] = make.write(store, shard, failed=(10,))
@@ -28,6 +28,13 @@ def written(request, tmp_path, make, kind):
 
 def _tensorstore(path):
     return tensorstore.open({"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path)}}, read=True).result()
+
+
+def _values(numbers, scales):
+    """Float16 as anyone would make it from the arrays of a store."""
+    if numbers.dtype == np.float16:
+        return numbers
+    return (numbers * scales().astype("f8")[..., None, None, None]).astype("f2")
 
 
 def _texts(utf8, offsets):
@@ -41,15 +48,19 @@ def test_plain_readers_agree(written, tmp_path, monkeypatch):
     columns = store.index.to_columns()
     if store.path.suffix == ".h5":
         with h5py.File(store.path, "r") as file:
-            np.testing.assert_array_equal(file["cubes"][:], cubes)
-            assert file["cubes"].dtype == np.dtype("<f2")
+            np.testing.assert_array_equal(_values(file["cubes"][:], lambda: file["scales"][:]), cubes)
+            assert file["cubes"].dtype == np.dtype(store.spec.dtype)
+            assert ("scales" in file) == (store.spec.dtype == "int8")
             assert json.loads(file["header"][:].tobytes()) == store.header.to_json()
             for name in COLUMNS:
                 assert _texts(file[f"index/{name}/utf8"][:], file[f"index/{name}/offsets"][:]) == columns[name]
         return
     group = zarr.open_group(store.path, mode="r")
-    np.testing.assert_array_equal(group["cubes"][:], cubes)
-    np.testing.assert_array_equal(_tensorstore(store.path / "cubes").read().result(), cubes)
+    np.testing.assert_array_equal(_values(group["cubes"][:], lambda: group["scales"][:]), cubes)
+    there = _tensorstore(store.path / "cubes").read().result()
+    np.testing.assert_array_equal(_values(there, lambda: _tensorstore(store.path / "scales").read().result()), cubes)
+    assert group["cubes"].dtype == np.dtype(store.spec.dtype)
+    assert ("scales" in group) == (store.spec.dtype == "int8")
     assert group["cubes"].metadata.dimension_names == ("row", "view", "c", "t", "h", "w")
     assert group["cubes"].chunks == (1, 1, *store.spec.cube_shape)
     assert group.attrs["mastaf"] == store.header.to_json()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from mastaf.cache.errors import CacheError, CorruptStoreError, MissingRowsError, StoppedError
 from mastaf.cache.index import DONE, FAILED, MISSING
+from mastaf.cache.packed import Packed
 from mastaf.cache.store import create_store, default_shard_rows, open_store, writer_lock
 
 
@@ -121,29 +122,32 @@ def test_maps_are_the_file_itself_and_cannot_be_written(empty, make):
 
 
 def test_what_a_writer_may_not_write(empty, make):
-    good = make.cubes(empty, 0)
+    good, bad = make.packed(empty, 0), make.packed(empty, 0)
+    dtype = empty.spec.dtype
+    (bad.numbers if bad.scales is None else bad.scales)[2, 1, 0] = np.nan
+    unfit = {"float16": "row 2 of the shard holds NaN or Inf", "int8": "row 2 of the shard has scales or numbers"}
     rest = {"reasons": {}, "notes": {}, "device": "cpu"}
-    nan = good.copy()
-    nan[2, 1, 0] = np.nan
     for cubes, states, extra, message in [
-        (good[:3], [DONE] * 3, {}, r"must be float16 \[4, 2, 3, 1, 2, 2\]"),
-        (good.astype("f4"), [DONE] * 4, {}, "must be float16"),
+        (good[:3], [DONE] * 3, {}, rf"must be {dtype} \[4, 2, 3, 1, 2, 2\]"),
+        (Packed(good.values().astype("f4"), good.scales), [DONE] * 4, {}, f"must be {dtype}"),
         (good, [DONE] * 3, {}, "one for each of the 4 rows"),
-        (nan, [DONE] * 4, {}, "row 2 of the shard holds NaN or Inf"),
+        (bad, [DONE] * 4, {}, unfit[dtype]),
         (good, [DONE, DONE, DONE, FAILED], {}, "exactly the failed rows"),
         (good, [DONE] * 4, {"reasons": {2: "why"}}, "exactly the failed rows"),
         (good, [DONE] * 4, {"notes": {4: "other shard"}}, "notes must name rows"),
         (good, [DONE, DONE, DONE, 7], {}, "state 7"),
     ]:
         with pytest.raises(CacheError, match=message):
-            empty.write_shard(0, cubes, states=states, **(rest | extra))
+            empty.write_shard(0, cubes.numbers, scales=cubes.scales, states=states, **(rest | extra))
     with pytest.raises(MissingRowsError):
         empty.open_shard(0)
     with pytest.raises(CacheError, match=r"shard \(3\) must be from 0 to 2"):
-        empty.write_shard(3, good, states=[DONE] * 4, **rest)
+        empty.write_shard(3, good.numbers, scales=good.scales, states=[DONE] * 4, **rest)
     # What fails may hold anything: it is written as zeros.
-    empty.write_shard(0, nan, states=[1, 1, 2, 1], **(rest | {"reasons": {2: "NaN among\nthe values"}}))
+    why = {"reasons": {2: "NaN among\nthe values"}}
+    empty.write_shard(0, bad.numbers, scales=bad.scales, states=[1, 1, 2, 1], **(rest | why))
     assert empty.reasons() == {2: "NaN among the values"}
+    assert not any(part[2].any() for part in empty.read_packed(0).parts)
 
 
 def test_what_a_reader_may_not_ask_for(empty, make):
@@ -160,28 +164,30 @@ def test_what_a_reader_may_not_ask_for(empty, make):
 
 
 def test_digest_depends_on_keys_scheme_and_recipe_alone(tmp_path, make, kind):
-    suffix, compress = kind
-    first = make.empty(tmp_path / f"a{suffix}", compress=compress)
-    same = make.empty(tmp_path / "b.zarr", shard_rows=3, batch=8, dataset="other")
+    suffix, how = kind
+    first = make.empty(tmp_path / f"a{suffix}", **how)
+    dtype = first.spec.dtype
+    same = make.empty(tmp_path / "b.zarr", shard_rows=3, batch=8, dataset="other", dtype=dtype)
     assert first.digest == same.digest
     others = [
-        make.empty(tmp_path / "c.zarr", n=9),
-        make.empty(tmp_path / "d.zarr", split_scheme="other"),
-        make.empty(tmp_path / "e.zarr", spec=make.spec(frames=8)),
+        make.empty(tmp_path / "c.zarr", n=9, dtype=dtype),
+        make.empty(tmp_path / "d.zarr", split_scheme="other", dtype=dtype),
+        make.empty(tmp_path / "e.zarr", spec=make.spec(frames=8), dtype=dtype),
+        make.empty(tmp_path / "f.zarr", dtype="int8" if dtype == "float16" else "float16"),
     ]
-    assert len({first.digest, *(store.digest for store in others)}) == 4
+    assert len({first.digest, *(store.digest for store in others)}) == 5
 
 
 def test_an_existing_path_is_refused(tmp_path, make, kind):
-    suffix, compress = kind
+    suffix, how = kind
     path = tmp_path / f"s{suffix}"
     path.mkdir()
     with pytest.raises(CacheError, match="exists already"):
-        make.empty(path, compress=compress)
+        make.empty(path, **how)
     path.rmdir()
-    make.empty(path, compress=compress)
+    make.empty(path, **how)
     with pytest.raises(CacheError, match="exists already"):
-        make.empty(path, compress=compress)
+        make.empty(path, **how)
 
 
 def test_shards_of_a_lost_main_file_are_not_overwritten(tmp_path, make):
@@ -236,14 +242,14 @@ def test_nothing_is_left_beside_a_new_store(tmp_path, make, suffix):
 
 
 def test_odd_names_work(tmp_path, make, kind):
-    suffix, compress = kind
-    store, cubes = make.full(tmp_path / f"50%b [x] ü{suffix}", compress=compress)
+    suffix, how = kind
+    store, cubes = make.full(tmp_path / f"50%b [x] ü{suffix}", **how)
     np.testing.assert_array_equal(open_store(store.path).read([0, 9]), cubes[[0, 9], 0])
 
 
 def test_a_link_to_a_whole_store_works(tmp_path, make, kind):
-    suffix, compress = kind
-    store, cubes = make.full(tmp_path / f"real{suffix}", compress=compress)
+    suffix, how = kind
+    store, cubes = make.full(tmp_path / f"real{suffix}", **how)
     (tmp_path / "elsewhere").mkdir()
     link = tmp_path / "elsewhere" / f"link{suffix}"
     link.symlink_to(store.path)
@@ -260,8 +266,8 @@ def test_a_pickled_store_opens_again(new_store, make):
 
 
 def test_a_store_moved_to_another_place_still_opens(tmp_path, make, kind, monkeypatch):
-    suffix, compress = kind
-    store, cubes = make.full(tmp_path / f"s{suffix}", compress=compress)
+    suffix, how = kind
+    store, cubes = make.full(tmp_path / f"s{suffix}", **how)
     (tmp_path / "moved").mkdir()
     for part in type(store).parts:
         (tmp_path / f"s{suffix}{part}").rename(tmp_path / "moved" / f"s{suffix}{part}")
@@ -272,7 +278,7 @@ def test_a_store_moved_to_another_place_still_opens(tmp_path, make, kind, monkey
 def test_few_open_files_are_enough(new_store, make, monkeypatch):
     store = new_store(n=40, shard_rows=1)
     cubes = make.fill(store)
-    monkeypatch.setattr("mastaf.cache.base._most_maps", lambda: 2)
+    monkeypatch.setattr("mastaf.cache.base.most_maps", lambda share: share)
     rows = [row for row in range(39, -1, -1) if row != 5]
     np.testing.assert_array_equal(store.read(rows), cubes[rows, 0])
     assert len(store._open) == 2

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mastaf.cache.convert import convert_store
 from mastaf.cache.index import DONE, FAILED, MISSING
+from mastaf.cache.packing import pack
 from mastaf.cache.store import open_store
 from mastaf.cache.verify import verify_store
 
@@ -18,12 +19,14 @@ VIEWS = st.sampled_from([("plain",), ("plain", "flip"), ("plain", "flip", "tople
 @settings(max_examples=25, deadline=None)
 @given(data=st.data(), shape=st.tuples(SIDES, SIDES, SIDES, SIDES), views=VIEWS, n=st.integers(1, 9))
 def test_any_history_of_writes(data, make, kind, shape, views, n):
-    suffix, compress = kind
+    suffix, how = kind
     rows = data.draw(st.integers(1, 12), label="shard_rows")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"s{suffix}"
-        store = make.empty(path, n=n, compress=compress, shard_rows=rows, spec=make.spec(shape, views))
-        truth = np.random.default_rng(n).normal(size=(n, *store.spec.row_shape)).astype("<f2")
+        store = make.empty(path, n=n, **how, shard_rows=rows, spec=make.spec(shape, views))
+        values = np.random.default_rng(n).normal(size=(n, *store.spec.row_shape)).astype("f4")
+        packed = pack(values, store.spec.dtype)[0]
+        truth = packed.values()
         states = np.zeros(n, np.uint8)
         generations = {}
         for shard in data.draw(st.lists(st.integers(0, store.n_shards - 1), max_size=5), label="writes"):
@@ -32,7 +35,16 @@ def test_any_history_of_writes(data, make, kind, shape, views, n):
                 if states[row] != DONE:
                     states[row] = data.draw(st.sampled_from([MISSING, DONE, FAILED]), label=f"row {row}")
             reasons = {row: f"reason {row}" for row in part if states[row] == FAILED}
-            store.write_shard(shard, truth[part], states=states[part], reasons=reasons, notes={}, device="cpu")
+            cubes = packed[part]
+            store.write_shard(
+                shard,
+                cubes.numbers,
+                scales=cubes.scales,
+                states=states[part],
+                reasons=reasons,
+                notes={},
+                device="cpu",
+            )
             generations[shard] = generations.get(shard, -1) + 1
         _check(open_store(path), truth, states, generations)
         other = Path(folder) / ("t.h5" if suffix == ".zarr" else "t.zarr")

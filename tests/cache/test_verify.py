@@ -11,9 +11,9 @@ from mastaf.cache.verify import count_states, verify_store
 
 @pytest.fixture
 def store(tmp_path, make, kind):
-    suffix, compress = kind
+    suffix, how = kind
     spec = make.spec(views=("plain", "flip"), cube_shape=(8, 2, 2, 2))
-    return make.full(tmp_path / f"s{suffix}", compress=compress, spec=spec)[0]
+    return make.full(tmp_path / f"s{suffix}", **how, spec=spec)[0]
 
 
 def _bad(store):
@@ -48,7 +48,7 @@ def test_a_flipped_bit_spoils_its_row_alone(store):
         place = store.shard_path(1).stat().st_size // 2
     else:
         raw = store.shard_path(1).read_bytes()
-        place = raw.index(store.read_shard(1)[2, 1].tobytes()) + 10
+        place = raw.index(store.read_packed(1).numbers[2, 1].tobytes()) + 10
     _flip(store.shard_path(1), place)
     bad = _bad(store)
     assert len(bad) == 1
@@ -69,7 +69,7 @@ def test_every_flipped_bit_of_the_cubes_is_found(store):
         found += bool(_bad(store))
         path.write_bytes(whole)
     # HDF5 leaves unused bytes between its parts; everything else counts.
-    used = store.read_shard(2).nbytes / len(whole) if store.path.suffix == ".h5" else 1
+    used = store.read_packed(2).nbytes / len(whole) if store.path.suffix == ".h5" else 1
     assert found >= 60 * used * 0.9
 
 

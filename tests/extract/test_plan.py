@@ -37,23 +37,24 @@ def plan(tmp_path, tiny_videos, tiny_backbone, tiny_decoder):
     return make
 
 
-@pytest.mark.parametrize("out", ["s.zarr", "deep/er/s.h5"])
+@pytest.mark.parametrize(("out", "dtype"), [("s.zarr", "float16"), ("deep/er/s.h5", "float16"), ("s.zarr", "int8")])
 @pytest.mark.parametrize("views", [("plain",), ("plain", "flip")])
-def test_bytes_are_those_of_the_run_and_nothing_is_left(tmp_path, plan, tiny_videos, tiny_backbone, out, views):
+def test_bytes_are_those_of_the_run_and_nothing_is_left(tmp_path, plan, tiny_videos, tiny_backbone, out, dtype, views):
+    how = {"views": views, "store_dtype": dtype}
     before, threads = entries(tmp_path), torch.get_num_threads()
-    found = plan(out, views=views)
+    found = plan(out, **how)
     assert (entries(tmp_path), torch.get_num_threads()) == (before, threads)
     (store,) = found.stores
     assert (found.to_do, store.to_do, store.done, store.failed) == (23, 23, 0, 0)
-    assert store.cubes_bytes == 23 * len(views) * 3 * 2 * 2 * 2 * 2
+    assert store.cubes_bytes == 23 * len(views) * 3 * (2 * 8 if dtype == "float16" else 8 + 2)
     assert found.sample is not None
     assert (found.sample.videos, found.sample.failures) == (23, {})
     assert found.seconds > 0
     assert found.bound in ("decode", "forward", "write")
-    made = extract(tiny_videos(), tiny_backbone(), out=tmp_path / out, progress=False, views=views, **HOW)
+    made = extract(tiny_videos(), tiny_backbone(), out=tmp_path / out, progress=False, **how, **HOW)
     stored = stored_bytes(open_store(tmp_path / out))
     assert store.cubes_bytes < stored <= store.to_come
-    assert (made.done, plan(out, views=views).to_do) == (23, 0)
+    assert (made.done, plan(out, **how).to_do) == (23, 0)
 
 
 def test_what_is_there_is_not_counted(tmp_path, plan, tiny_videos, tiny_backbone, tiny_decoder):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from mastaf.cache.errors import CacheError, SpecMismatchError
 from mastaf.cache.index import DONE
+from mastaf.cache.spec import STORE_DTYPES
 from mastaf.cache.store import open_store
 from mastaf.extract import provenance as provenance_module
 from mastaf.extract.recheck import recheck_store
@@ -18,24 +19,30 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def out(tmp_path, tiny_videos, tiny_backbone, tiny_decoder):
+def store_dtype():
+    return "float16"
+
+
+@pytest.fixture
+def out(tmp_path, tiny_videos, tiny_backbone, tiny_decoder, store_dtype):
     """A store of 23 rows in two views, of which one failed."""
     tiny_decoder.broken = {"train/1/3.mp4": "torn"}
-    layout = {"shard_rows": 6, "batch": 4, "views": ("plain", "flip")}
+    layout = {"shard_rows": 6, "batch": 4, "views": ("plain", "flip"), "store_dtype": store_dtype}
     extract(tiny_videos(), tiny_backbone(), out=tmp_path / "s.zarr", **layout, **HOW)
     tiny_decoder.broken, tiny_decoder.calls = {}, []
     return tmp_path / "s.zarr"
 
 
 @pytest.fixture
-def again(out, tiny_videos, tiny_backbone):
+def again(out, tiny_videos, tiny_backbone, store_dtype):
     def run(count, backbone=None, **changes):
-        how = {"views": ("plain", "flip"), **HOW, **changes}
+        how = {"views": ("plain", "flip"), "store_dtype": store_dtype, **HOW, **changes}
         return recheck_store(tiny_videos(), backbone or tiny_backbone(), out=out, count=count, **how)
 
     return run
 
 
+@pytest.mark.parametrize("store_dtype", STORE_DTYPES)
 def test_an_unchanged_world_gives_the_same_bits_and_writes_nothing(out, again, tiny_decoder):
     before = {path: path.read_bytes() for path in out.parent.rglob("*") if path.is_file()}
     found = again(1000)

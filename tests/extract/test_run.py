@@ -4,12 +4,14 @@ import errno
 import re
 import threading
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from mastaf.cache.errors import CacheError, SpecMismatchError, StoppedError
 from mastaf.cache.index import DONE, FAILED, MISSING, VideoIndex
+from mastaf.cache.spec import STORE_DTYPES
 from mastaf.cache.store import open_store, writer_lock
 from mastaf.extract import pipeline as pipeline_module
 from mastaf.extract import shard_work, surroundings
@@ -223,7 +225,9 @@ def test_failed_videos_are_named_and_change_no_other_cube(tmp_path, go, decoder)
     assert decoder.calls == []
 
 
-def test_retrying_failed_videos_does_those_alone(tmp_path, go, decoder):
+@pytest.mark.parametrize("store_dtype", STORE_DTYPES)
+def test_retrying_failed_videos_does_those_alone(tmp_path, go, decoder, store_dtype):
+    go = partial(go, store_dtype=store_dtype)
     go("whole.zarr")
     decoder.broken = {"train/0/0.mp4": "gone", "train/1/1.mp4": "gone", "test/0/22.mp4": "gone"}
     go()
@@ -237,8 +241,29 @@ def test_retrying_failed_videos_does_those_alone(tmp_path, go, decoder):
     go(retry_failed=True)
     store, whole = open_store(tmp_path / "s.zarr"), open_store(tmp_path / "whole.zarr")
     assert (all_cubes(store) == all_cubes(whole)).all()
+    for part in ("cubes", "scales"):
+        assert files_of(store.path / part) == files_of(whole.path / part)
     assert [r.generation for r in store.records()] == [2, 0, 0, 1]
+    assert [r.sha256 for r in store.records()] == [r.sha256 for r in whole.records()]
     assert store.reasons() == {}
+
+
+def test_a_retry_takes_done_int8_rows_as_they_are(tmp_path, go, decoder):
+    """Rounding again what was rounded gives other scales, if seldom: here, for numbers that rounding does not give."""
+    decoder.broken = {"train/0/0.mp4": "gone"}
+    go(store_dtype="int8")
+    store = open_store(tmp_path / "s.zarr")
+    record, cubes = store.record(0), store.read_packed(0)
+    cubes.numbers[1:] //= 3
+    (store.path / "shards/00000/zarr.json").unlink()
+    kept = {"states": record.states, "reasons": record.reasons, "notes": {}, "device": record.device}
+    store.write_shard(0, cubes.numbers, scales=cubes.scales, **kept)
+    decoder.broken = {}
+    assert go(store_dtype="int8", retry_failed=True).done == 1
+    found = open_store(tmp_path / "s.zarr").read_packed(0)
+    assert found.numbers[0].any()
+    for part, expected in zip(found.parts, cubes.parts, strict=True):
+        assert part[1:].tobytes() == expected[1:].tobytes()
 
 
 def test_a_value_that_does_not_fit_is_a_failed_row(tmp_path, go):

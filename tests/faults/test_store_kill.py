@@ -6,11 +6,13 @@ import random
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from mastaf.cache.index import DONE, FAILED, VideoIndex
-from mastaf.cache.spec import FeatureSpec
+from mastaf.cache.packing import pack
+from mastaf.cache.spec import STORE_DTYPES, FeatureSpec
 from mastaf.cache.store import StoreHeader, create_store, open_store, writer_lock
 from mastaf.cache.verify import verify_store
 
@@ -38,7 +40,11 @@ SPEC = FeatureSpec(
 )
 KEYS = tuple(f"walk/clip{i}" for i in range(N))
 INDEX = VideoIndex(KEYS, KEYS, ("walk",) * N, ("test",) * N, ("",) * N)
-TRUTH = np.random.default_rng(0).normal(size=(N, *SPEC.row_shape)).astype("<f2")
+VALUES = np.random.default_rng(0).normal(size=(N, *SPEC.row_shape)).astype("f4")
+TRUTH = {dtype: pack(VALUES, dtype)[0] for dtype in STORE_DTYPES}
+
+# tests/cache/test_int8.py stops between the two files that such a shard has.
+INT8 = pytest.param(".zarr", "int8", marks=pytest.mark.soak)
 
 # Runs in a process of its own. It counts the steps of the scenario, and dies at one of them in each of many forks,
 # so that zarr and h5py are imported once.
@@ -111,28 +117,30 @@ def _write(store, shard, failed=()):
     rows = store.shard_range(shard)
     states = [FAILED if row in failed else DONE for row in rows]
     reasons = {row: "broken" for row in rows if row in failed}
-    store.write_shard(shard, TRUTH[rows], states=states, reasons=reasons, notes={}, device="cpu")
+    cubes = TRUTH[store.spec.dtype][rows]
+    store.write_shard(shard, cubes.numbers, scales=cubes.scales, states=states, reasons=reasons, notes={}, device="cpu")
 
 
-def _create(path, compress):
+def _create(path, how):
+    """how: '', 'zstd' or 'int8'."""
     header = StoreHeader(
-        spec=SPEC,
+        spec=replace(SPEC, dtype="int8" if how == "int8" else "float16"),
         dataset="folder",
         split_scheme="folder",
         flip_keeps_class=True,
         shard_rows=SHARD_ROWS,
-        compress=compress,
+        compress="zstd" if how == "zstd" else "",
         batch=2,
         threads=1,
     )
     return create_store(path, header=header, index=INDEX)
 
 
-def run(folder, suffix, compress):
+def run(folder, suffix, how):
     """Create, write shard 1 with a failed row, write shard 0, retry shard 1, convert."""
     from mastaf.cache.convert import convert_store
 
-    store = _create(folder / f"s{suffix}", compress)
+    store = _create(folder / f"s{suffix}", how)
     _write(store, 1, failed=(5,))
     _write(store, 0)
     _write(store, 1)
@@ -145,16 +153,17 @@ def _check(path):
     assert store.index == INDEX
     assert verify_store(store) == []
     done = np.flatnonzero(store.states() == DONE)
+    truth = TRUTH[store.spec.dtype].values()
     for view in (0, 1):
-        np.testing.assert_array_equal(store.read(done, view), TRUTH[done, view])
+        np.testing.assert_array_equal(store.read(done, view), truth[done, view])
     return store
 
 
-def _finish(folder, suffix, compress):
+def _finish(folder, suffix, how):
     """What the same command does when it is run again."""
     path = folder / f"s{suffix}"
     with writer_lock(path):
-        store = _check(path) if path.exists() else _create(path, compress)
+        store = _check(path) if path.exists() else _create(path, how)
         before = store.states()
         for shard in range(store.n_shards):
             record = store.record(shard)
@@ -164,10 +173,10 @@ def _finish(folder, suffix, compress):
     return before.tolist()
 
 
-@pytest.mark.parametrize(("suffix", "compress"), [(".zarr", ""), (".h5", ""), (".zarr", "zstd")])
-def test_killed_at_every_step(tmp_path, suffix, compress, monkeypatch):
+@pytest.mark.parametrize(("suffix", "how"), [(".zarr", ""), (".h5", ""), (".zarr", "zstd"), INT8])
+def test_killed_at_every_step(tmp_path, suffix, how, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda _descriptor: None)  # no power is cut here
-    arguments = [os.path.dirname(__file__), str(tmp_path), suffix, compress]  # noqa: PTH120
+    arguments = [os.path.dirname(__file__), str(tmp_path), suffix, how]  # noqa: PTH120
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, *arguments],
         capture_output=True,
@@ -185,7 +194,7 @@ def test_killed_at_every_step(tmp_path, suffix, compress, monkeypatch):
         other = folder / ("t.h5" if suffix == ".zarr" else "t.zarr")
         if other.exists():
             assert _check(other).states().tolist() == [DONE] * 8 + [0] * 2
-        seen.add(tuple(_finish(folder, suffix, compress)))
+        seen.add(tuple(_finish(folder, suffix, how)))
         left = [path for path in folder.rglob(".*") if f".{other.name}." not in str(path)]
         assert left == [], f"step {step} left {left}"
     # Every state that the scenario passes through was met, and no other.
@@ -203,7 +212,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import test_store_kill as scenario
 path = Path(sys.argv[2])
-store = scenario.open_store(path) if path.exists() else scenario._create(path, "")
+store = scenario.open_store(path) if path.exists() else scenario._create(path, sys.argv[3])
 print("ready", flush=True)
 while True:
     for shard in range(store.n_shards):
@@ -212,13 +221,14 @@ while True:
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("how", ["", "int8"])
 @pytest.mark.parametrize("suffix", [".zarr", ".h5"])
-def test_killed_at_any_moment(tmp_path, suffix):
+def test_killed_at_any_moment(tmp_path, suffix, how):
     rng = random.Random(0)
     path = tmp_path / f"s{suffix}"
     for _ in range(30):
         writer = subprocess.Popen(
-            [sys.executable, "-c", LOOP, os.path.dirname(__file__), str(path)],  # noqa: PTH120
+            [sys.executable, "-c", LOOP, os.path.dirname(__file__), str(path), how],  # noqa: PTH120
             stdout=subprocess.PIPE,
         )
         assert writer.stdout is not None
@@ -228,4 +238,4 @@ def test_killed_at_any_moment(tmp_path, suffix):
         writer.wait()
         writer.stdout.close()
         _check(path)
-    _finish(tmp_path, suffix, "")
+    _finish(tmp_path, suffix, how)

@@ -30,17 +30,24 @@ def some_rows(n: int, *, b: int = 3, way: int = 2, shot: int = 2, q: int = 2, se
     )
 
 
+ZSTD, INT8 = {"compress": "zstd"}, {"dtype": "int8"}
 KINDS = [
-    (".zarr", "", "ram"),
-    (".zarr", "", "mmap"),
-    (".zarr", "", "stream"),
-    (".h5", "", "ram"),
-    (".h5", "", "mmap"),
-    (".zarr", "zstd", "ram"),
-    (".zarr", "zstd", "stream"),
-    ("s3", "", "ram"),
-    ("s3", "", "stream"),
-    ("s3", "zstd", "stream"),
+    (".zarr", {}, "ram"),
+    (".zarr", {}, "mmap"),
+    (".zarr", {}, "stream"),
+    (".h5", {}, "ram"),
+    (".h5", {}, "mmap"),
+    (".zarr", ZSTD, "ram"),
+    (".zarr", ZSTD, "stream"),
+    (".zarr", INT8, "ram"),
+    (".zarr", INT8, "stream"),
+    (".zarr", ZSTD | INT8, "stream"),
+    (".h5", INT8, "ram"),
+    ("s3", {}, "ram"),
+    ("s3", {}, "stream"),
+    ("s3", ZSTD, "stream"),
+    ("s3", INT8, "ram"),
+    ("s3", INT8, "stream"),
 ]
 
 
@@ -52,9 +59,11 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, suffix: str) -> Any:
     return tmp_path / f"s{suffix}"
 
 
-@pytest.mark.parametrize(("suffix", "compress", "kind"), KINDS)
+@pytest.mark.parametrize(("suffix", "how", "kind"), KINDS)
 @pytest.mark.parametrize("threads", [1, 2])
-def test_episodes_hold_the_stored_cubes(place: Any, make_store: Make, compress: str, kind: str, threads: int) -> None:
+def test_episodes_hold_the_stored_cubes(
+    place: Any, make_store: Make, how: dict[str, str], kind: str, threads: int
+) -> None:
     # Two views, one failed row, several shards.
     store = make_store(
         place,
@@ -62,7 +71,7 @@ def test_episodes_hold_the_stored_cubes(place: Any, make_store: Make, compress: 
         videos=3,
         views=("plain", "flip"),
         failed=["jump/001"],
-        compress=compress,
+        **how,
     )
     bank = FeatureBank(store, "val", views=(0, 1), bank=kind)
     assert len(bank) == 8
@@ -85,13 +94,13 @@ def test_episodes_hold_the_stored_cubes(place: Any, make_store: Make, compress: 
     np.testing.assert_array_equal(episode.labels.numpy(), rows.labels)
 
 
-@pytest.mark.parametrize(("suffix", "compress", "kind"), KINDS)
+@pytest.mark.parametrize(("suffix", "how", "kind"), KINDS)
 @pytest.mark.parametrize("shot", [1, 3])
 def test_related_episodes_are_those_of_the_cubes(
-    place: Any, make_store: Make, compress: str, kind: str, shot: int
+    place: Any, make_store: Make, how: dict[str, str], kind: str, shot: int
 ) -> None:
     shape = (40, 1, 2, 2)
-    store = make_store(place, cube_shape=shape, views=("plain", "flip"), compress=compress)
+    store = make_store(place, cube_shape=shape, views=("plain", "flip"), **how)
     bank = FeatureBank(store, "val", views=(0, 1), bank=kind)
     assert (bank.self_maps is not None) == (kind == "ram")
     chunks = []
@@ -142,6 +151,11 @@ def test_the_bank_follows_from_the_sizes(monkeypatch: pytest.MonkeyPatch) -> Non
         found = choose_residence(None, nbytes=nbytes, device=cpu, compressed=compressed, format=".zarr", remote=remote)
         assert found.kind == kind
         assert f"{nbytes / 1e9:.2f} GB" in str(found)
+    facts: dict[str, Any] = {"device": cpu, "compressed": False, "remote": False, "dtype": "int8"}
+    assert choose_residence(None, nbytes=5 * 10**9, format=".h5", **facts).kind == "ram"
+    assert choose_residence(None, nbytes=9 * 10**9, format=".zarr", **facts).kind == "stream"
+    with pytest.raises(FewShotError, match=r"9\.00 GB are too much .*; mastaf-cache convert to \.zarr"):
+        choose_residence(None, nbytes=9 * 10**9, format=".h5", **facts)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +165,9 @@ def test_the_bank_follows_from_the_sizes(monkeypatch: pytest.MonkeyPatch) -> Non
         ("gpu", {}, r"bank \(gpu\) must go with an accelerator, not --device cpu"),
         ("mmap", {"remote": True}, "store on a disk"),
         ("mmap", {"compressed": True}, "not compressed; give --bank ram or stream"),
-        ("stream", {"format": ".h5"}, r"\.zarr store, not \.h5"),
+        ("mmap", {"dtype": "int8"}, r"float16 cubes, and these are int8; give --bank ram or stream"),
+        ("stream", {"format": ".h5"}, r"\.zarr store, not \.h5; give --bank mmap or ram"),
+        ("stream", {"format": ".h5", "dtype": "int8"}, r"\.zarr store, not \.h5; give --bank ram$"),
     ],
 )
 def test_banks_that_cannot_be_are_refused(asked: str, facts: dict[str, Any], words: str) -> None:
