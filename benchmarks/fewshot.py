@@ -12,7 +12,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from mastaf.cache.store import Store
 from mastaf.fewshot.bank import FeatureBank
 from mastaf.fewshot.buffers import Buffers
 from mastaf.fewshot.chunk import Chunk
+from mastaf.fewshot.chunks_ahead import can_make_ahead, made_ahead
 from mastaf.fewshot.episode import EpisodeRows
 from mastaf.fewshot.methods.mastaf import MASTAF
 from mastaf.fewshot.sampler import EpisodeSampler
@@ -65,17 +66,31 @@ def plain_train(plain: PlainMASTAF, rows: EpisodeRows) -> np.ndarray:
 
 
 def train(method: MASTAF, bank: FeatureBank, rows: EpisodeRows) -> np.ndarray:
-    optimiser, total, buffers = torch.optim.SGD(method.parameters(), lr=0.0), 0.0, Buffers()
-    ids = {name: number for number, name in enumerate(bank.class_names)}
+    optimiser, total = torch.optim.SGD(method.parameters(), lr=0.0), 0.0
+    threads, coming = torch.get_num_threads(), cut(bank, rows)
+    if can_make_ahead(bank):
+        coming = made_ahead(coming)
+        torch.set_num_threads(1)  # as in a run, where maps are made by threads of their own
     for start in range(0, len(rows), UPDATE):
         optimiser.zero_grad(set_to_none=True)
-        for _, part in chunks(rows[start : start + UPDATE], CUBE):
-            chunk = Chunk(bank, part, train_class_ids=ids, buffers=buffers)
-            loss = method.loss_maps(chunk.related) * (len(part) / UPDATE)
+        count = left = min(UPDATE, len(rows) - start)
+        while left:
+            chunk = next(coming)
+            left -= len(chunk)
+            loss = method.loss_maps(chunk.related) * (len(chunk) / count)
             loss.backward()
-            total += float(loss.detach()) * UPDATE
+            total += float(loss.detach()) * count
         optimiser.step()
+    torch.set_num_threads(threads)
     return np.array([total / len(rows)])
+
+
+def cut(bank: FeatureBank, rows: EpisodeRows) -> Iterator[Chunk]:
+    """The chunks of one update after another."""
+    ids, buffers = {name: number for number, name in enumerate(bank.class_names)}, Buffers()
+    for start in range(0, len(rows), UPDATE):
+        for _, part in chunks(rows[start : start + UPDATE], CUBE):
+            yield Chunk(bank, part, train_class_ids=ids, buffers=buffers)
 
 
 def turns(ways: dict[str, tuple[Way, int, int]], rounds: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
@@ -153,6 +168,7 @@ def main() -> None:
         for what, shot, how in (
             ("evaluate", 1, "list"),
             ("evaluate", 1, "maps"),
+            ("evaluate", 5, "list"),
             ("evaluate", 5, "maps"),
             ("train", 1, "maps"),
         ):

@@ -47,7 +47,7 @@ class Chunk:
         products: Products | None = None,
     ) -> None:
         self.bank, self.rows = bank, rows
-        self.views, self._ids, self._buffers = views, train_class_ids, buffers or Buffers()
+        self.views, self._ids, self.buffers = views, train_class_ids, buffers or Buffers()
         self._products = products
         self.following: Chunk | None = None
 
@@ -57,7 +57,7 @@ class Chunk:
     @cached_property
     def episode(self) -> Episode:
         """The cubes, float32."""
-        episode = self.bank.episode(self.rows, train_class_ids=self._ids, views=self.views, buffers=self._buffers)
+        episode = self.bank.episode(self.rows, train_class_ids=self._ids, views=self.views, buffers=self.buffers)
         self._announce()
         return episode
 
@@ -79,6 +79,11 @@ class Chunk:
         )
         labels, ids = bank.labels(self.rows, self._ids)
         return RelatedEpisode(maps, class_cubes, query_cubes, labels, ids, bank.store.spec.cube_shape)
+
+    def make_maps(self) -> None:
+        """Make what is dear in `related`, before a head asks."""
+        maps = self.related.maps
+        _ = maps.cross, maps.class_self, maps.query_inverse
 
     @property
     def products(self) -> Products | None:
@@ -118,4 +123,4 @@ class Chunk:
         """Room for `count` cubes, [count, L, c]."""
         c, *sizes = self.bank.store.spec.cube_shape
         shape = (count, int(np.prod(sizes)), c)
-        return self._buffers.take(name, shape, self.bank.product_dtype, self.bank.device)
+        return self.buffers.take(name, shape, self.bank.product_dtype, self.bank.device)

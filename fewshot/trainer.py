@@ -47,6 +47,7 @@ class Trainer:
     ) -> None:
         self.folder, self.config, self.method, self.device = folder, config, method.to(device), device
         self.stream, self.val = stream, val
+        stream.reads_maps = stream.reads_maps or method.reads_maps
         self._trained = [p for p in method.parameters() if p.requires_grad]
         self.optimiser = make_optimiser(self._trained, config)
         self.progress = load_state(folder, method, self.optimiser)
