@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _ROWS, _MOST = 16, 64  # videos that a thread reads at once, and pairs of each
 _SETS = 512  # pairs of classes of several shots that a thread works on at once
-_PAIR_BYTES, _SET_BYTES = 160 * 2**20, 96 * 2**20  # vectors of pairs that are worked on at once; with several shots
+_PAIR_BYTES, _SET_BYTES = 160 * 2**20, 64 * 2**20  # vectors of pairs that are worked on at once; with several shots
 _VIDEO_BYTES = 128 * 2**20  # vectors of all videos
 _SHOT_BYTES = 64 * 2**20  # inner products of shots
 
@@ -94,10 +94,10 @@ class _ListScorer:
         self.inverse = torch.ones(n + self.block * sets, self.size, device=device)  # of positions' norms, for cosines
         self.carried = n + self.block * sets  # where pairs begin
         self.several = self.way > 1  # whether there are ways to normalise over
-        self.normalise = self.several, profile.query_self_norm == "authors" and self.q > 1  # own maps: class, query
+        self.normalise = profile.query_self_norm == "authors" and self.q > 1, self.several  # own maps: query, class
         self.has_own = method.variant != "cross" and (method.variant != "full" or profile.alpha > 0)
-        # Unit vectors of videos as class and as query.
-        self.own = torch.empty(2, n if self.has_own else 0, self.c, device=device)
+        # Unit vectors of videos as query and, where a class is one, as class.
+        self.own = [torch.empty(n, self.c, device=device) for _ in range(2 if self.shot == 1 else 1) if self.has_own]
         self.classes = class_numbers(bank)
         self.shots = ShotSquares(bank, self.classes, workers) if sets and profile.normalize_maps else None
         workers.run(self._learn_videos, np.array_split(np.arange(n), -(-n // _ROWS)))
@@ -133,7 +133,7 @@ class _ListScorer:
         cubes = SummedCubes(self.bank, videos[:, None], self.workers.buffers)
         if self.method.profile.normalize_maps:
             self.inverse[self._tensor(videos)] = inverse_norm(cubes.squares())
-        for own, vectors in zip(self.own, self._learn(cubes, videos, self.normalise), strict=False):
+        for own, vectors in zip(self.own, self._learn(cubes, videos, self.normalise[: len(self.own)]), strict=True):
             own[self._tensor(videos)] = vectors
 
     def _learn(self, cubes: SummedCubes, rows: np.ndarray, normalise: Sequence[bool]) -> list[Tensor]:
@@ -155,16 +155,16 @@ class _ListScorer:
     def _own_cosines(self, block: "_Block", part: np.ndarray, found: Tensor) -> None:
         """Cosines of classes and queries that attend to themselves (of both as they are, in `neighbor`)."""
         if self.shot == 1:
-            of_class = self.own[0][self._tensor(block.sets[part, 0])]  # [m, c]
+            of_class = self.own[1][self._tensor(block.sets[part, 0])]  # [m, c]
         else:
-            cubes, rows = SummedCubes(self.bank, block.sets[part], self.workers.buffers), block.set_rows[part]
+            cubes, rows = self._classes(block, part), block.set_rows[part]
             if self.shots is not None:
                 self.inverse[self._tensor(rows)] = inverse_norm(self.shots.of(block.sets[part]))
-            vectors = self._learn(cubes, rows, self.normalise[:1])
+            vectors = self._learn(cubes, rows, self.normalise[1:])
             if not vectors:
                 return
             of_class = vectors[0]
-        of_query = self.own[1][self._tensor(block.set_queries[part])]  # [m, q, c]
+        of_query = self.own[0][self._tensor(block.set_queries[part])]  # [m, q, c]
         found[self._tensor(block.set_pairs[part])] = (of_query @ of_class.unsqueeze(-1)).squeeze(-1)
 
     def _ask_queries(self, block: "_Block", part: np.ndarray) -> None:
@@ -176,7 +176,7 @@ class _ListScorer:
 
     def _ask_classes(self, block: "_Block", part: np.ndarray) -> None:
         """From u to v, and the pooled vectors of some classes."""
-        cubes, pairs = SummedCubes(self.bank, block.sets[part], self.workers.buffers), block.set_pairs[part]
+        cubes, pairs = self._classes(block, part), block.set_pairs[part]
         inverse = self.inverse[self._tensor(block.set_rows[part])].unsqueeze(1)  # [m, 1, L]
         wanted = np.concatenate([block.set_queries[part], self.carried + pairs], 1)
         along = cubes.along(self.vectors, wanted) * inverse  # [m, 2q, L]
@@ -192,6 +192,10 @@ class _ListScorer:
         mine, others = wide(cubes.sum(weights)), wide(self.pooled[self._tensor(pairs)])  # [m, way, c]
         lengths = inverse_norm(_squares(mine)) * inverse_norm(_squares(others))  # [m, way, 1]
         found[self._tensor(pairs)] = (mine * others).sum(-1) * lengths.squeeze(-1)
+
+    def _classes(self, block: "_Block", part: np.ndarray) -> SummedCubes:
+        """Mean cubes of some classes."""
+        return SummedCubes(self.bank, block.sets[part], self.workers.buffers)
 
     def _queries(self, block: "_Block", part: np.ndarray) -> tuple[SummedCubes, Tensor]:
         """Cubes and inverse norms [m, 1, L] of some queries."""

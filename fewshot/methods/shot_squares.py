@@ -9,7 +9,7 @@ from ..bags import sum_rows
 from ..bank import FeatureBank
 from ..side_by_side import SideBySide
 
-_TILE = 64  # videos whose inner products with as many others are computed at once
+_TILE = 16  # videos whose inner products with as many others are computed at once
 
 
 class ShotSquares:
