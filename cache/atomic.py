@@ -1,7 +1,6 @@
 """Files that appear whole or not at all: written beside, flushed to the disk, renamed."""
 
 import errno
-import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -9,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from .checks import json_text
 from .errors import StoppedError
 
 
@@ -86,8 +86,7 @@ def write_bytes(target: Path, data: bytes) -> None:
 
 def write_json(target: Path, value: Any) -> None:
     """Write `value` as indented UTF-8 JSON (NaN is refused: it is not JSON), whole or not at all."""
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-    write_bytes(target, (text + "\n").encode("utf-8"))
+    write_bytes(target, json_text(value))
 
 
 def remove_leftovers(target: Path) -> None:

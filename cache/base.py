@@ -4,6 +4,7 @@ import resource
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,11 +12,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .atomic import remove_leftovers, write_parts
 from .errors import CacheError, CorruptStoreError, MissingRowsError
+from .files import Files
 from .index import DONE, MISSING, STATE_NAMES, VideoIndex
 from .label_overlap import LabelOverlap, read_overlap, write_overlap
 from .ledger import Ledger
+from .place import ObjectUrl, StorePath
 from .record import ShardRecord, StoreHeader
 from .shard_file import ShardFile
 from .spec import FeatureSpec
@@ -31,14 +33,14 @@ class Store(ABC):
     """
 
     parts: ClassVar[tuple[str, ...]]  # the paths that make a store, as its name + each; the last one is opened
-    _overlap_file: ClassVar[str]  # where the finding on pretraining labels is, relative to the folder of the shards
+    _overlap_file: ClassVar[str]  # where the finding on pretraining labels is, by its name among the store's files
 
-    def __init__(self, path: Path, header: StoreHeader, index: VideoIndex, folder: Path) -> None:
+    def __init__(self, path: StorePath, header: StoreHeader, index: VideoIndex, files: Files) -> None:
         self.path, self.header, self.index = path, header, index
-        self._folder = folder
+        self._files = files
         self._open: OrderedDict[int, ShardFile] = OrderedDict()
         shards = range(self.n_shards)
-        self._ledger = self._make_ledger(folder, [self.shard_range(shard) for shard in shards])
+        self._ledger = self._make_ledger(files, [self.shard_range(shard) for shard in shards])
         self._ledger.refresh()
 
     @classmethod
@@ -48,11 +50,11 @@ class Store(ABC):
 
     @classmethod
     @abstractmethod
-    def open(cls, path: Path) -> "Store":
+    def open(cls, path: StorePath) -> "Store":
         """Open the store at an existing `path`; CorruptStoreError when it is none."""
 
     @abstractmethod
-    def _make_ledger(self, folder: Path, rows: list[range]) -> Ledger: ...
+    def _make_ledger(self, files: Files, rows: list[range]) -> Ledger: ...
 
     @abstractmethod
     def _shard_name(self, shard: int) -> str: ...
@@ -81,6 +83,16 @@ class Store(ABC):
     def n_shards(self) -> int:
         return -(-len(self.index) // self.header.shard_rows)
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is in object storage."""
+        return isinstance(self.path, ObjectUrl)
+
+    @property
+    def can_be_mapped(self) -> bool:
+        """Whether its shards can be memory-mapped: files of a disk, not compressed."""
+        return not self.is_remote and not self.header.compress
+
     @cached_property
     def digest(self) -> str:
         """sha256 (hex) of recipe, split scheme and ordered keys."""
@@ -93,9 +105,9 @@ class Store(ABC):
         start = shard * self.header.shard_rows
         return range(start, min(start + self.header.shard_rows, len(self.index)))
 
-    def shard_path(self, shard: int) -> Path:
+    def shard_path(self, shard: int) -> StorePath:
         """Where the file of a shard is, or will be."""
-        return self._folder / self._shard_name(shard)
+        return self._files.where(self._shard_name(shard))
 
     def rows_of(self, split: str) -> NDArray[np.int64]:
         """Rows of a split in any state, rising: int64 [m]."""
@@ -131,6 +143,10 @@ class Store(ABC):
         """Why each failed row failed."""
         return {row: reason for record in self.records() for row, reason in record.reasons.items()}
 
+    def seen(self) -> dict[int, str]:
+        """The state that the video of a failed row was in, where it could be read at all."""
+        return {row: state for record in self.records() for row, state in record.seen.items()}
+
     def notes(self) -> dict[int, str]:
         """What users of a row should know, for the rows that have such a note."""
         return {row: note for record in self.records() for row, note in record.notes.items()}
@@ -143,11 +159,11 @@ class Store(ABC):
         CorruptStoreError when the finding is damaged.
         """
         tested = self.index.classes_of("test")
-        return read_overlap(self._folder, self._overlap_file, classes=tested, unwrap=self._ledger.unwrap)
+        return read_overlap(self._files, self._overlap_file, classes=tested, unwrap=self._ledger.unwrap)
 
     def write_label_overlap(self, overlap: LabelOverlap) -> None:
         """Put a finding in place of the one before, whole or not at all; for the store's one writer."""
-        write_overlap(self._folder, self._overlap_file, overlap, wrap=self._ledger.wrap)
+        write_overlap(self._files, self._overlap_file, overlap, wrap=self._ledger.wrap)
 
     # Cubes.
 
@@ -157,9 +173,10 @@ class Store(ABC):
         MissingRowsError when it was not written yet; CorruptStoreError when it is cut off, damaged, or gone though
         it has a record.
         """
-        if shard in self._open:
-            self._open.move_to_end(shard)
-            return self._open[shard]
+        kept = self._open.pop(shard, None)  # threads may ask for one shard at once
+        if kept is not None:
+            self._open[shard] = kept
+            return kept
         rows = self.shard_range(shard)
         try:
             opened = self._open_shard(self._shard_name(shard), (len(rows), *self.spec.row_shape))
@@ -173,7 +190,8 @@ class Store(ABC):
             raise CorruptStoreError(f"the file of shard {shard} ({self.shard_path(shard)}): {error}") from error
         self._open[shard] = opened
         while len(self._open) > _most_maps():
-            self._open.popitem(last=False)
+            with suppress(KeyError):
+                self._open.popitem(last=False)
         return opened
 
     def release(self, shard: int) -> None:
@@ -181,13 +199,13 @@ class Store(ABC):
         self._open.pop(shard, None)
 
     def mapped(self, shard: int) -> NDArray[np.float16] | None:
-        """A read-only memory map of a shard, float16 [r, views, c, t, h, w], or None when the store is compressed.
+        """A read-only memory map of a shard, float16 [r, views, c, t, h, w], or None unless `can_be_mapped`.
 
         Errors as `open_shard`, and CorruptStoreError for a shard that another program wrote in another order. A map
         keeps a file descriptor before Python 3.13: whoever holds many shards' maps minds the limit on open files.
         """
         cubes = self.open_shard(shard).cubes
-        if cubes is None and not self.header.compress:
+        if cubes is None and self.can_be_mapped:
             raise CorruptStoreError(
                 f"the file of shard {shard} ({self.shard_path(shard)}) has its cubes in another order than mastaf "
                 "writes, so it cannot be mapped; copy the store with mastaf-cache convert"
@@ -209,8 +227,12 @@ class Store(ABC):
         shards, slots = np.divmod(wanted, self.header.shard_rows)
         self._require_done(wanted, shards, slots)
         out = np.empty((len(wanted), *self.spec.cube_shape), "<f2")
-        for place in np.argsort(shards, kind="stable"):
+
+        def fill(place: int) -> None:
             self.open_shard(int(shards[place])).read_into(int(slots[place]), view, out[place])
+
+        for _ in self._files.each(fill, np.argsort(shards, kind="stable").tolist()):
+            pass
         return out
 
     def _require_done(self, rows: NDArray[np.int64], shards: NDArray[np.int64], slots: NDArray[np.int64]) -> None:
@@ -235,11 +257,13 @@ class Store(ABC):
         reasons: Mapping[int, str],
         notes: Mapping[int, str],
         device: str,
+        seen: Mapping[int, str] | None = None,
     ) -> ShardRecord:
         """Write a shard, or its next generation: the file first, whole or not at all, then its record.
 
         cubes: float16 [r, views, c, t, h, w]; states: r of them; reasons: row number (over the whole store) ->
-        reason, one for each failed row; notes: likewise, for any row. A row that is done must keep its bits.
+        reason, one for each failed row; notes: likewise, for any row; seen: likewise, the state that the video of a
+        failed row was in. A row that is done must keep its bits.
         Raises CacheError for cubes or states that do not fit, StoppedError when the disk is full.
         """
         rows = self.shard_range(shard)
@@ -254,14 +278,14 @@ class Store(ABC):
             notes=notes,
             device=device,
             previous=self.record(shard),
+            seen=seen,
         )
         self.commit(record, cubes)
         return record
 
     def commit(self, record: ShardRecord, cubes: NDArray[np.float16]) -> None:
         """Put a shard's file, then its record in place. `write_shard` makes the record; copying a store keeps it."""
-        remove_leftovers(self.shard_path(record.shard))
-        write_parts(self.shard_path(record.shard), self._encode(cubes))
+        self._files.write(self._shard_name(record.shard), self._encode(cubes))
         self._open.pop(record.shard, None)
         self._ledger.put(record)
 

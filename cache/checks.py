@@ -56,6 +56,11 @@ def require_keys(value: Any, known: Iterable[str], what: str) -> dict[str, Any]:
     return value
 
 
+def json_text(value: Any) -> bytes:
+    """`value` as a file of indented UTF-8 JSON; NaN is refused: it is not JSON."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
+
+
 def json_digest(value: Any) -> str:
     """sha256 (hex) of a JSON value in canonical form: sorted names, no spaces, UTF-8."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -1,19 +1,20 @@
-"""`mastaf-cache`: look into a store of cubes, check it, convert it."""
+"""`mastaf-cache`: look into a store of cubes, check it, convert it, unlock it."""
 
 from pathlib import Path
 
 import click
 
 from . import console
+from .place import StorePath
 from .text import shown
 
-_STORE = click.argument("path", metavar="STORE", type=click.Path(path_type=Path))
+_STORE = click.argument("path", metavar="STORE", type=console.STORE)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="mastaf")
 def cli() -> None:
-    """Look into a store of feature cubes, check it, convert it.
+    """Look into a store of feature cubes, check it, convert it, unlock it.
 
     \b
     Examples:
@@ -26,7 +27,7 @@ def cli() -> None:
 @cli.command()
 @_STORE
 @console.json_option
-def info(path: Path, json_file: Path | None) -> None:
+def info(path: StorePath, json_file: Path | None) -> None:
     """Show what is in STORE: recipe, counts, coverage per class and split, size, failures, provenance.
 
     \b
@@ -46,7 +47,7 @@ def info(path: Path, json_file: Path | None) -> None:
 @cli.command()
 @_STORE
 @console.json_option
-def verify(path: Path, json_file: Path | None) -> int:
+def verify(path: StorePath, json_file: Path | None) -> int:
     """Check every file, shape and checksum of STORE, and look for NaN and Inf. Exit status 1 names bad rows.
 
     \b
@@ -69,18 +70,20 @@ def verify(path: Path, json_file: Path | None) -> int:
 
 
 @cli.command()
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("source", type=console.STORE)
+@click.argument("target", type=console.STORE)
 @click.option("--compress", type=click.Choice(["zstd"]), help="Compress the cubes of TARGET (.zarr only).")
 @console.json_option
-def convert(source: Path, target: Path, compress: str | None, json_file: Path | None) -> None:
+def convert(source: StorePath, target: StorePath, compress: str | None, json_file: Path | None) -> None:
     """Copy the store SOURCE to TARGET in the format of its suffix (.zarr or .h5), bit for bit.
 
-    A store that is not finished is copied as it is, and an extraction to TARGET continues it.
+    A store that is not finished is copied as it is, and an extraction to TARGET continues it. Either may be in object
+    storage (s3://BUCKET/NAME.zarr); a copy to there that was stopped is finished by the same command.
 
     \b
-    Example:
+    Examples:
       mastaf-cache convert cache/hmdb51_r3d.zarr cache/hmdb51_r3d.h5
+      mastaf-cache convert cache/hmdb51_r3d.zarr s3://bucket/hmdb51_r3d.zarr
     """
     from .convert import convert_store
     from .describe import stored_bytes
@@ -92,6 +95,27 @@ def convert(source: Path, target: Path, compress: str | None, json_file: Path | 
     size = stored_bytes(store)
     console.say(f"{target}: {rows} rows, {size / 1e6:.1f} MB")
     console.write_summary(json_file, {"source": str(source), "target": str(target), "rows": rows, "bytes": size})
+
+
+@cli.command()
+@_STORE
+@click.option("--force", is_flag=True, help="Also a lock whose holder cannot be checked from here.")
+@console.json_option
+def unlock(path: StorePath, force: bool, json_file: Path | None) -> None:
+    """Remove the lock that a writer of STORE left, where it is not taken over by itself.
+
+    A writer that died on this machine needs no unlocking. On a disk that several machines share, a holder elsewhere
+    cannot be checked: make sure that it is gone, and give --force. A living process of this machine keeps its lock.
+
+    \b
+    Example:
+      mastaf-cache unlock --force /shared/hmdb51_r3d.zarr
+    """
+    from .store import unlock as remove
+
+    done = remove(path, force=force)
+    console.say(done)
+    console.write_summary(json_file, {"path": str(path), "done": done})
 
 
 def main() -> None:

@@ -4,11 +4,13 @@ It lives in `cache` because every other package may import `cache`, and nothing 
 """
 
 import errno
+import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +19,7 @@ from typing import Any, Self
 import click
 
 from .atomic import write_json
+from .place import StorePath, store_path
 from .text import shown
 
 DONE, FINISHED_WITH_FAILURES, USAGE, FAULT, STOPPED, INTERRUPTED = 0, 1, 2, 70, 75, 130
@@ -33,7 +36,8 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
     ours: 70, with the traceback.
     """
     try:
-        status = command.main(args=None if arguments is None else list(arguments), standalone_mode=False) or DONE
+        with _ended_by_sigterm():
+            status = command.main(args=None if arguments is None else list(arguments), standalone_mode=False) or DONE
         sys.stdout.flush()
     except click.exceptions.Exit as leaving:
         status = leaving.exit_code
@@ -41,8 +45,11 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
         status = _say(_usage_line(error), USAGE)
     except click.ClickException as error:
         status = _say(error.format_message(), USAGE)
-    except (KeyboardInterrupt, click.Abort):
-        status = _say("interrupted; the same command continues where it stopped", INTERRUPTED)
+    except (KeyboardInterrupt, click.Abort) as stop:
+        # click has an Abort of its own for a KeyboardInterrupt.
+        ended = isinstance(stop, _TerminatedError) or isinstance(stop.__cause__, _TerminatedError)
+        what, status = ("ended by SIGTERM", STOPPED) if ended else ("interrupted", INTERRUPTED)
+        _say(f"{what}; the same command continues where it stopped", status)
     except BrokenPipeError:
         # The reader of our output went away (`| head`); devnull keeps the interpreter's last flush quiet.
         sys.stdout = Path("/dev/null").open("w")  # noqa: SIM115
@@ -55,6 +62,25 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
         else:
             _say(_one_line(error), status)
     sys.exit(status)
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM: a scheduler takes the machine away. Cleaned up as Ctrl-C is; another exit status."""
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    def end(_number: int, _frame: object) -> None:
+        raise _TerminatedError
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread can be told
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _status_of(error: Exception) -> int:
@@ -95,6 +121,18 @@ def _make_room(_context: click.Context, _parameter: click.Parameter, value: Path
     if value is not None:
         value.parent.mkdir(parents=True, exist_ok=True)
     return value
+
+
+class _StoreType(click.ParamType):
+    """A store's path, or its address in object storage."""
+
+    name = "store"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> StorePath:
+        return store_path(value)
+
+
+STORE = _StoreType()
 
 
 def json_option(command: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 from .base import Store
 from .index import SPLITS, STATE_NAMES
 from .label_overlap import pretraining_data
+from .place import ObjectUrl
 
 
 def describe_store(store: Store) -> dict[str, Any]:
@@ -49,6 +50,10 @@ def _pretraining(store: Store) -> dict[str, Any]:
 
 def stored_bytes(store: Store) -> int:
     """Bytes of all files of a store."""
+    if isinstance(store.path, ObjectUrl):
+        from .bucket_files import BucketFiles
+
+        return sum(BucketFiles(store.path).sizes(most=4 * store.n_shards))
     total = 0
     for part in type(store).parts:
         place = store.path.with_name(store.path.name + part)

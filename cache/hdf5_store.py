@@ -28,9 +28,11 @@ from .base import Store
 from .checks import brief, parse_json
 from .columns import MAX_COLUMN_BYTES, PARTS, index_arrays, read_index
 from .errors import CacheError, CorruptStoreError
+from .files import Files, FolderFiles
 from .hdf5_files import file_bytes, opened, plain_dataset
 from .index import VideoIndex
 from .ledger import Ledger
+from .place import ObjectUrl, StorePath
 from .plain_files import map_file, read_file
 from .record import StoreHeader
 from .shard_file import ShardFile
@@ -66,7 +68,9 @@ class Hdf5Store(Store):
         path.write_bytes(data)
 
     @classmethod
-    def open(cls, path: Path) -> "Hdf5Store":
+    def open(cls, path: StorePath) -> "Hdf5Store":
+        if isinstance(path, ObjectUrl):
+            raise CacheError(f"{path} must end in .zarr: object storage holds no HDF5")
         main = path.resolve()
         folder = main.with_name(main.name + ".shards")
         try:
@@ -80,9 +84,13 @@ class Hdf5Store(Store):
             raise CorruptStoreError(f"{path} is no store of mastaf, or damaged: {brief(error, 300)}") from error
         return cls(path, header, index, folder)
 
-    def _make_ledger(self, folder: Path, rows: list[range]) -> Ledger:
+    def __init__(self, path: Path, header: StoreHeader, index: VideoIndex, folder: Path) -> None:
+        self._folder = folder
+        super().__init__(path, header, index, FolderFiles(folder))
+
+    def _make_ledger(self, files: Files, rows: list[range]) -> Ledger:
         names = [f"{shard:05d}.json" for shard in range(len(rows))]
-        return Ledger(folder, names, rows, wrap=lambda record: record, unwrap=lambda document: document)
+        return Ledger(files, names, rows, wrap=lambda record: record, unwrap=lambda document: document)
 
     def _shard_name(self, shard: int) -> str:
         return f"{shard:05d}.h5"

@@ -7,14 +7,12 @@ the records: written whole or not at all, replaced by the next finding, and part
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from textwrap import wrap
 from typing import Any, Self
 
-from .atomic import remove_leftovers, write_json
-from .checks import brief, fit_fields, require_keys
-from .errors import CacheError, CorruptStoreError
-from .plain_files import read_json
+from .checks import brief, fit_fields, json_text, require_keys
+from .errors import CacheError, CorruptStoreError, StoppedError
+from .files import Files, read_json
 from .text import shown
 
 SAME, NEAR, NONE = "same", "near", "none"
@@ -109,29 +107,28 @@ def _wrapped(line: str) -> list[str]:
 
 
 def read_overlap(
-    folder: Path, name: str, *, classes: Iterable[str], unwrap: Callable[[Any], Any]
+    files: Files, name: str, *, classes: Iterable[str], unwrap: Callable[[Any], Any]
 ) -> LabelOverlap | None:
-    """The finding in `folder / name`, None where there is none; CorruptStoreError unless it is on these classes."""
+    """The finding in the file `name`, None where there is none; CorruptStoreError unless it is on these classes."""
     try:
-        found = LabelOverlap.from_json(unwrap(read_json(folder, name, limit=_MAX_BYTES)))
+        found = LabelOverlap.from_json(unwrap(read_json(files, name, limit=_MAX_BYTES)))
         if set(found.classes) != set(classes):
             raise CorruptStoreError("it is on other classes than the store's test classes")
     except FileNotFoundError:
         return None
+    except StoppedError:
+        raise
     except (CacheError, OSError) as error:
         raise CorruptStoreError(
-            f"the finding on pretraining labels ({folder / name}) is damaged: {brief(error, 200)}; "
+            f"the finding on pretraining labels ({files.where(name)}) is damaged: {brief(error, 200)}; "
             "delete that file, or run mastaf-extract with --labels again"
         ) from error
     return found
 
 
-def write_overlap(folder: Path, name: str, overlap: LabelOverlap, *, wrap: Callable[[Any], Any]) -> None:
-    """Write the finding to `folder / name`, whole or not at all."""
-    path = folder / name
-    path.parent.mkdir(exist_ok=True)
-    remove_leftovers(path)
-    write_json(path, wrap(overlap.to_json()))
+def write_overlap(files: Files, name: str, overlap: LabelOverlap, *, wrap: Callable[[Any], Any]) -> None:
+    """Write the finding to the file `name`, whole or not at all."""
+    files.write(name, [json_text(wrap(overlap.to_json()))])
 
 
 def _check_entry(name: str, entry: dict[str, Any]) -> None:

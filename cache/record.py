@@ -80,8 +80,10 @@ class ShardRecord:
 
     shard: its number; generation: 0, then one more each time rows of it are written again; start, stop: its rows
     [start, stop); states: MISSING, DONE or FAILED per row; reasons: row number (counted over the whole store)
-    -> why it failed; notes: row number -> what its user should know ("95 of 100 frames decodable"); sha256: per
-    row, of the row's little-endian bytes over all views, '' where the row is not done; device: that computed it.
+    -> why it failed; seen: row number -> state of a failed row's video when it was read (size and times), so that
+    one that changed since can be tried again; notes: row number -> what its user should know ("95 of 100 frames
+    decodable"); sha256: per row, of the row's little-endian bytes over all views, '' where the row is not done;
+    device: that computed it.
     """
 
     shard: int
@@ -93,6 +95,7 @@ class ShardRecord:
     notes: dict[int, str]
     sha256: tuple[str, ...]
     device: str
+    seen: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         fit_fields(self)
@@ -113,6 +116,8 @@ class ShardRecord:
         if set(self.reasons) != failed:
             odd = sorted(set(self.reasons) ^ failed)[0]
             raise CacheError(f"{what}: reasons must name exactly the failed rows of {rows}, but row {odd} differs")
+        if not set(self.seen) <= failed:
+            raise CacheError(f"{what}: seen must name failed rows of {rows}")
         if not set(self.notes) <= set(rows):
             raise CacheError(f"{what}: notes must name rows of {rows}")
 
@@ -124,8 +129,10 @@ class ShardRecord:
     def from_json(cls, value: Any, *, shard: int, rows: range) -> Self:
         """Rebuild the record of `shard`, which holds `rows`; CorruptStoreError when it is another's or damaged."""
         try:
+            if isinstance(value, dict):
+                value = {"seen": {}} | value  # records of earlier versions have none
             found = require_keys(value, (f.name for f in fields(cls)), "it")
-            by_row: dict[str, Any] = {name: _by_row(found[name], name) for name in ("reasons", "notes")}
+            by_row: dict[str, Any] = {name: _by_row(found[name], name) for name in ("reasons", "notes", "seen")}
             record = cls(**(found | by_row))
         except CacheError as error:
             raise CorruptStoreError(str(error)) from error

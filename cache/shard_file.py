@@ -10,7 +10,8 @@ class ShardFile:
     """An open shard of `shape` [r, views, c, t, h, w].
 
     cubes: the whole shard as a read-only memory map, or None where it is compressed; `fill` then writes the cube
-    of (slot, view) into a given array [c, t, h, w], and raises CorruptStoreError when it cannot.
+    of (slot, view) into a given array [c, t, h, w], and raises CorruptStoreError when it cannot. load: gives the same
+    shard in memory, where each `fill` is a request to object storage.
     """
 
     def __init__(
@@ -19,10 +20,11 @@ class ShardFile:
         *,
         cubes: NDArray[np.float16] | None = None,
         fill: Callable[[int, int, NDArray[np.float16]], None] | None = None,
+        load: Callable[[], "ShardFile"] | None = None,
     ) -> None:
         self.shape = shape
         self.cubes = cubes
-        self._fill = fill
+        self._fill, self._load = fill, load
 
     def __repr__(self) -> str:
         return f"ShardFile({list(self.shape)}, {'mapped' if self.cubes is not None else 'decoded'})"
@@ -43,8 +45,14 @@ class ShardFile:
             self.read_into(slot, view, row[view])
         return row
 
+    def near(self) -> "ShardFile":
+        """The same shard, to read all of it: fetched at once where it is far away."""
+        return self if self._load is None else self._load()
+
     def read(self) -> NDArray[np.float16]:
         """A copy of everything: float16 [r, views, c, t, h, w]."""
+        if self._load is not None:
+            return self._load().read()
         if self.cubes is not None:
             return self.cubes.copy()
         return np.stack([self.row(slot) for slot in range(self.shape[0])])

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import CorruptStoreError
+from .files import Content
 
 _ABSENT = np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -28,16 +29,22 @@ def encode_index(sizes: Sequence[int], chunks: int) -> bytes:
     return data + google_crc32c.value(data).to_bytes(4, "little")
 
 
-def decode_index(shard: NDArray[np.uint8], chunks: int, present: int) -> NDArray[np.int64]:
+def index_bytes(chunks: int) -> int:
+    """Bytes of the index of a shard of `chunks` cubes."""
+    return 16 * chunks + 4
+
+
+def decode_index(shard: NDArray[np.uint8] | Content, chunks: int, present: int) -> NDArray[np.int64]:
     """Where the first `present` cubes of a shard file, uint8 [bytes], stand: int64 [present, 2] of (offset, nbytes).
 
     Raises CorruptStoreError when the file is cut off, the index is damaged, or a cube is absent or outside the file.
     """
-    length = 16 * chunks + 4
+    length = index_bytes(chunks)
     room = len(shard) - length
     if room < 0:
         raise CorruptStoreError(f"the file is cut off: {len(shard)} bytes cannot hold its index of {length}")
-    data, check = shard[room:-4].tobytes(), shard[-4:].tobytes()
+    end = shard[room:].tobytes()
+    data, check = end[:-4], end[-4:]
     if google_crc32c.value(data).to_bytes(4, "little") != check:
         raise CorruptStoreError("the file is cut off, or its index is damaged: wrong checksum")
     index = np.frombuffer(data, "<u8").reshape(chunks, 2)[:present]  # [present, 2]

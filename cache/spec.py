@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from .checks import fit_fields, json_digest, require_keys
 from .errors import CacheError, SpecMismatchError
+from .views import check_views
 
 STORE_DTYPES = ("float16",)
 TIMES = ("keep", "mean")  # what became of the axis of time
@@ -24,7 +25,8 @@ class FeatureSpec:
     (`even`: floor(k (n-1) / (m-1)), see mastaf.extract.sampling); resize: `squash` or `short`; resize_size: side
     in pixels after resizing; size: side of the centre crop; scaler: flags of ffmpeg's scaler; scale, offset:
     `x * scale + offset` before mean and std; mean, std: per channel (R, G, B); precision: arithmetic as resolved
-    (`fp32`, `bf16`, `fp16`); dtype: of the stored cubes; views: names, view 0 is `plain`; cube_shape: (c, t, h, w).
+    (`fp32`, `bf16`, `fp16`); dtype: of the stored cubes; views: names (see mastaf.cache.views), view 0 is
+    `plain`; cube_shape: (c, t, h, w).
     """
 
     backbone: str
@@ -51,8 +53,7 @@ class FeatureSpec:
         fit_fields(self)
         if min(self.cube_shape) < 1:
             raise CacheError(f"cube_shape {self.cube_shape} must be four positive sizes (c, t, h, w)")
-        if not self.views or self.views[0] != "plain" or len(set(self.views)) != len(self.views):
-            raise CacheError(f"views {self.views} must be distinct and begin with 'plain'")
+        check_views(self.views)
         if self.time not in TIMES:
             raise CacheError(f"time '{self.time}' must be one of {', '.join(TIMES)}")
         if self.dtype not in STORE_DTYPES:

@@ -67,7 +67,7 @@ def _bad_rows(store: Store, shard: int) -> Iterator[tuple[int, str]]:
     if record is None:
         return
     try:
-        opened = store.open_shard(shard)
+        opened = store.open_shard(shard).near()
     except CacheError as error:
         yield from ((row, str(error)) for row, state in zip(rows, record.states, strict=True) if state != MISSING)
         return

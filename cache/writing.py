@@ -50,6 +50,7 @@ def make_record(
     notes: Mapping[int, str],
     device: str,
     previous: ShardRecord | None,
+    seen: Mapping[int, str] | None = None,
 ) -> ShardRecord:
     """The record of the next generation of a shard. CacheError when a row that was done would change its bits."""
     digests = [row_digest(row) if state == DONE else "" for row, state in zip(cubes, states, strict=True)]
@@ -70,4 +71,5 @@ def make_record(
         notes={int(row): brief(note, 500) for row, note in notes.items()},
         sha256=tuple(digests),
         device=device,
+        seen={int(row): brief(state, 100) for row, state in (seen or {}).items() if state},
     )

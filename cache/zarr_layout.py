@@ -3,7 +3,6 @@
 So a stranger's store cannot choose codecs, places or sizes; and opening one needs no import of zarr.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,16 +11,16 @@ from numpy.typing import NDArray
 from .checks import brief
 from .columns import MAX_COLUMN_BYTES, PARTS
 from .errors import CorruptStoreError
-from .plain_files import read_file, read_json
+from .files import Files, read_json
 from .record import StoreHeader
 
 MAX_JSON = 64 << 20
 
 
-def read_array(folder: Path, column: str, part: str) -> NDArray[np.generic]:
+def read_array(files: Files, column: str, part: str) -> NDArray[np.generic]:
     """One array of the index, 1-d, uncompressed and in one chunk: [m]. CorruptStoreError when it is not that."""
     name, dtype = f"index/{column}/{part}", PARTS[part]
-    document = read_json(folder, f"{name}/zarr.json", limit=MAX_JSON)
+    document = read_json(files, f"{name}/zarr.json", limit=MAX_JSON)
     shape = document.get("shape") if isinstance(document, dict) else None
     if not (isinstance(shape, list) and len(shape) == 1 and isinstance(shape[0], int)):
         raise CorruptStoreError(f"shape of {name} is {brief(shape)}, and must be one length")
@@ -31,15 +30,15 @@ def read_array(folder: Path, column: str, part: str) -> NDArray[np.generic]:
     expected = {"data_type": dtype.name, "chunk_grid": _grid([max(1, shape[0])]), "chunk_key_encoding": _keys("/")}
     _require(document, expected, name)
     _require_codecs(document.get("codecs"), ["bytes"], name)
-    data = read_file(folder, f"{name}/c/0", limit=nbytes) if nbytes else b""
+    data = files.read(f"{name}/c/0", limit=nbytes) if nbytes else b""
     if len(data) != nbytes:
         raise CorruptStoreError(f"{name} has {len(data)} bytes, and must have {nbytes}")
     return np.frombuffer(data, dtype)
 
 
-def check_cubes(folder: Path, header: StoreHeader, n: int) -> None:
+def check_cubes(files: Files, header: StoreHeader, n: int) -> None:
     """Raise CorruptStoreError unless the array `cubes` is exactly what `header` and an index of `n` rows call for."""
-    document = read_json(folder, "cubes/zarr.json", limit=MAX_JSON)
+    document = read_json(files, "cubes/zarr.json", limit=MAX_JSON)
     row = list(header.spec.row_shape)
     expected = {"shape": [n, *row], "data_type": "float16", "chunk_key_encoding": _keys(".")}
     _require(document, expected | {"chunk_grid": _grid([header.shard_rows, *row])}, "cubes")

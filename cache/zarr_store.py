@@ -20,19 +20,21 @@ from .base import Store
 from .checks import brief, json_digest
 from .columns import index_arrays, read_index
 from .errors import CacheError, CorruptStoreError
+from .files import Content, Files, files_at, read_json
 from .index import VideoIndex
 from .ledger import Ledger, unwrap_zarr, wrap_zarr
-from .plain_files import map_file, read_json
+from .packing import row_bytes
+from .place import StorePath
 from .record import StoreHeader
 from .shard_file import ShardFile
-from .sharding import decode_index, encode_index, in_order
+from .sharding import decode_index, encode_index, in_order, index_bytes
 from .zarr_layout import MAX_JSON, check_cubes, read_array
 
 _AXES = ("row", "view", "c", "t", "h", "w")
 
 
 class ZarrStore(Store):
-    """A store in a folder NAME.zarr."""
+    """A store in a folder NAME.zarr, or below an address that ends so."""
 
     parts: ClassVar[tuple[str, ...]] = ("",)
     _overlap_file: ClassVar[str] = "label_overlap/zarr.json"
@@ -71,22 +73,22 @@ class ZarrStore(Store):
         group.create_group("shards")
 
     @classmethod
-    def open(cls, path: Path) -> "ZarrStore":
-        folder = path.resolve()
+    def open(cls, path: StorePath) -> "ZarrStore":
+        files = files_at(path)
         try:
-            attributes = unwrap_zarr(read_json(folder, "zarr.json", limit=MAX_JSON))
+            attributes = unwrap_zarr(read_json(files, "zarr.json", limit=MAX_JSON))
             header = StoreHeader.from_json(attributes.get("mastaf"))
-            index = read_index(lambda column, part: read_array(folder, column, part))
-            check_cubes(folder, header, len(index))
+            index = read_index(lambda column, part: read_array(files, column, part))
+            check_cubes(files, header, len(index))
             if attributes.get("sha256") != _seal(header, index):
                 raise CorruptStoreError("header or index changed since they were written (sha256 differs)")
         except (CacheError, AttributeError, FileNotFoundError, NotADirectoryError) as error:
             raise CorruptStoreError(f"{path} is no store of mastaf, or damaged: {brief(error, 300)}") from error
-        return cls(path, header, index, folder)
+        return cls(path, header, index, files)
 
-    def _make_ledger(self, folder: Path, rows: list[range]) -> Ledger:
+    def _make_ledger(self, files: Files, rows: list[range]) -> Ledger:
         names = [f"shards/{shard:05d}/zarr.json" for shard in range(len(rows))]
-        return Ledger(folder, names, rows, wrap=wrap_zarr, unwrap=unwrap_zarr)
+        return Ledger(files, names, rows, wrap=wrap_zarr, unwrap=unwrap_zarr)
 
     def _shard_name(self, shard: int) -> str:
         return f"cubes/c.{shard}.0.0.0.0.0"
@@ -103,10 +105,14 @@ class ZarrStore(Store):
         return self.header.shard_rows * len(self.spec.views)
 
     def _open_shard(self, name: str, shape: tuple[int, ...]) -> ShardFile:
-        data = map_file(self._folder, name)
+        # Frames of what zstd cannot shrink are a little larger than the cubes; a stranger's may be larger still.
+        limit = 2 * row_bytes(self.spec) * self.header.shard_rows + index_bytes(self._chunks) + (1 << 20)
+        return self._shard_of(self._files.content(name, tail=index_bytes(self._chunks), limit=limit), shape)
+
+    def _shard_of(self, data: NDArray[np.uint8] | Content, shape: tuple[int, ...]) -> ShardFile:
         index = decode_index(data, self._chunks, shape[0] * shape[1])
         cube_bytes = 2 * math.prod(shape[2:])
-        if not self.header.compress and in_order(index, cube_bytes):
+        if isinstance(data, np.ndarray) and not self.header.compress and in_order(index, cube_bytes):
             cubes = data[: len(index) * cube_bytes].view("<f2")
             return ShardFile(shape, cubes=cubes.reshape(shape))  # [r, views, c, t, h, w]
         compressed = bool(self.header.compress)
@@ -115,7 +121,9 @@ class ZarrStore(Store):
             start, size = index[slot * shape[1] + view].tolist()
             _decode(data[start : start + size], out, compressed=compressed)
 
-        return ShardFile(shape, fill=fill)
+        if isinstance(data, np.ndarray):
+            return ShardFile(shape, fill=fill)
+        return ShardFile(shape, fill=fill, load=lambda: self._shard_of(data.whole(), shape))
 
 
 def _seal(header: StoreHeader, index: VideoIndex) -> str:

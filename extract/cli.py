@@ -10,7 +10,9 @@ from typing import Any
 import click
 
 from ..cache import console
+from ..cache.place import StorePath
 from ..cache.spec import TIMES
+from ..cache.threads import spin_briefly
 from .backbones.plugins import backbone_names, find_loader
 from .datasets import DATASETS, find_dataset
 from .errors import ExtractError
@@ -61,9 +63,9 @@ class _BackboneOption(click.Option):
 @click.option(
     "--out",
     metavar="STORE",
-    type=click.Path(path_type=Path),
-    help="A .zarr or .h5 store  [default: cache/<dataset, or folder's name>_<backbone>.zarr]; several layers add "
-    "their names.",
+    type=console.STORE,
+    help="A .zarr or .h5 store, or s3://BUCKET/NAME.zarr  [default: cache/<dataset, or folder's "
+    "name>_<backbone>.zarr]; several layers add their names.",
 )
 @click.option(
     "--layer",
@@ -96,7 +98,8 @@ class _BackboneOption(click.Option):
     default="plain",
     show_default=True,
     callback=_names,
-    help="plain, or plain,flip: also the mirrored video.",
+    help="plain and, for training alone: t1, t2, ... (jittered frames), left, right, top, bottom, topleft, ..., "
+    "bottomright (other crops), flip; combined as in topleft+t1+flip.",
 )
 @click.option(
     "--sampling",
@@ -113,15 +116,38 @@ class _BackboneOption(click.Option):
     help="auto: bf16 where it is fast.",
 )
 @click.option("--devices", metavar="DEVICE", default="auto", show_default=True, help="auto, cpu or cuda:N.")
-@click.option("--workers", type=click.IntRange(1), help="Decoding threads  [default: one a core].")
+@click.option(
+    "--workers", type=click.IntRange(1), help="Decoding threads  [default: as many as keep up, by measuring; see docs]."
+)
+@click.option("--queue", type=click.IntRange(1), help="Clips decoded ahead  [default: by measuring].")
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Clips a forward pass.")
 @click.option(
     "--limit", type=click.IntRange(1), metavar="N", help="Only N videos, spread over splits and classes; needs --out."
 )
 @click.option("--shard-rows", type=click.IntRange(1), help="Videos a shard  [default: 64, or 64 MB].")
 @click.option("--compress", type=click.Choice(["zstd"]), help="Compress shards (then they cannot be memory-mapped).")
-@click.option("--retry-failed", is_flag=True, help="Also try the videos that failed before.")
-@click.option("--allow-flip", is_flag=True, help="Allow the view flip where left and right are labels.")
+@click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Also try the videos that failed before; those whose file has changed since are tried anyway.",
+)
+@click.option(
+    "--on-failure",
+    type=click.Choice(["skip", "stop"]),
+    default="skip",
+    show_default=True,
+    help="stop: end the run at the first video that fails, also at one that failed before (exit status 1).",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    default=120,
+    show_default=True,
+    help="Most that decoding one video may take.",
+)
+@click.option("--follow-links", is_flag=True, help="Also read videos whose symbolic links leave the root.")
+@click.option("--allow-flip", is_flag=True, help="Allow views with flip where left and right are labels.")
 @click.option(
     "--seed",
     type=click.IntRange(0),
@@ -135,23 +161,26 @@ def command(json_file: Path | None, **options: Any) -> int:
     """Turn each video of a data set into a feature cube, once, and keep the cubes in a store.
 
     A run that was stopped continues where it was with the same command. A video that cannot be decoded is a failed
-    row with its reason, and does not stop the others. ROOT of the data set `folder` is {train,val,test}/CLASS/VIDEO
-    or CLASS/VIDEO; a video is a file in any container that ffmpeg reads, or a folder of frames. A CSV file has the
-    columns path, class and, optionally, split and group (the recording a clip is cut from).
+    row with its reason, and does not stop the others; after mending files the same command does those alone. ROOT of
+    the data set `folder` is {train,val,test}/CLASS/VIDEO or CLASS/VIDEO; a video is a file in any container that ffmpeg
+    reads, or a folder of frames. A CSV file has the columns path, class and, optionally, split and group (the recording
+    a clip is cut from).
 
     \b
     Examples:
       mastaf-extract --backbone r3d-tiny --dataset motion
       mastaf-extract --backbone r3d --weights r3d50_KMS_200ep.pth --dataset hmdb51 --root /data/hmdb51
       mastaf-extract --backbone r3d --dataset hmdb51 --root /data/hmdb51 --labels kinetics700.txt
+      mastaf-extract --backbone r3d --dataset ucf101 --root /data/ucf101 --views plain,t1,t2,flip,t1+flip
       mastaf-extract --backbone r3d-tiny --dataset folder --root my_videos --out runs/mine.zarr
       mastaf-extract --backbone tsn --time mean --dataset hmdb51 --root /data/hmdb51
       mastaf-extract --backbone hf:facebook/dinov2-base --dataset folder --root my_videos
       mastaf-extract --backbone r3d --layer layer3,layer4 --dataset hmdb51 --root /data/hmdb51
+      mastaf-extract --backbone r3d-tiny --dataset motion --out s3://bucket/motion.zarr
       mastaf-extract --backbone r3d --weights random --dataset folder --root my_videos --limit 4 --out /tmp/try.h5
 
-    Exit status: 0 done, 1 done but some videos failed, 2 wrong input, 75 stopped by the machine (run again to
-    continue), 130 interrupted.
+    Exit status: 0 done, 1 done but some videos failed, 2 wrong input, 75 stopped by the machine or by SIGTERM (run
+    again to continue), 130 interrupted.
     """
     report = run_command(**options)
     console.write_summary(json_file, report)
@@ -165,7 +194,8 @@ def run_command(
     dataset: str,
     root: Path | None,
     split_files: Path | None,
-    out: Path | None,
+    follow_links: bool,
+    out: StorePath | None,
     weights: str | None,
     revision: str | None,
     labels: Path | None,
@@ -176,6 +206,7 @@ def run_command(
     time: str,
     devices: str,
     compress: str | None,
+    timeout: float,
     seed: int,
     **options: Any,
 ) -> dict[str, Any]:
@@ -185,33 +216,33 @@ def run_command(
         raise click.UsageError("--limit needs --out, so that an unfinished store is not taken for the data set's")
     from ..cache.store import store_class
     from .label_list import compare, read_labels
-    from .views import check_views
+    from .views import check_sampling
 
     # What costs nothing to check is checked before a data set is read or rendered.
     outs = outs_of(out or default_out(dataset, root, backbone), layers)
     for place in outs:
         store_class(place)
-    check_views(options["views"])
+    check_sampling(options["views"], options["sampling"])
     known = read_labels(labels) if labels is not None else None
-    videos = find_dataset(dataset, root=root, split_files=split_files, seed=seed)
+    videos = find_dataset(dataset, root=root, split_files=split_files, seed=seed, follow_links=follow_links)
     say_what_was_found(videos)
     overlap = compare(known, videos.index) if known is not None else None
 
-    from .backbones.registry import load_backbone
+    from .backbones.registry import load_layers
     from .run import extract_layers
 
     how = {"frames": frames, "size": size, "resize": resize, "time": time, "revision": revision, "seed": seed}
-    network = load_backbone(backbone, weights=weights, layer=layers[0] if layers else None, **how)
-    networks = [network, *(network.at(layer) for layer in layers[1:])]
+    networks = load_layers(backbone, layers=layers, weights=weights, **how)
     for place, cubes in zip(outs, networks, strict=True):
         shape = " x ".join(map(str, cubes.cube_shape))
         console.say(
             f"store: {place} (cubes of {shape} by {backbone} at {cubes.layer}, weights: {cubes.weights_source})"
         )
     if overlap is not None:
-        say_overlap(overlap, network.facts)
+        say_overlap(overlap, networks[0].facts)
     line = shlex.join(["mastaf-extract", *sys.argv[1:]])
     options |= {"device": devices, "compress": compress or "", "command": line, "overlap": overlap}
+    options["timeout_s"] = timeout
     summaries = extract_layers(videos, networks, outs=outs, **options)
     for place, summary in zip(outs, summaries, strict=True):
         if len(outs) > 1:
@@ -245,7 +276,7 @@ def default_out(dataset: str, root: Path | None, backbone: str) -> Path:
     return Path("cache") / f"{name}.zarr"
 
 
-def outs_of(out: Path, layers: Sequence[str]) -> list[Path]:
+def outs_of(out: StorePath, layers: Sequence[str]) -> list[StorePath]:
     """The store of each layer: `out` for one, `<out>_<layer>` for several. ExtractError if one is asked for twice."""
     if len(set(layers)) < len(layers):
         raise ExtractError(f"layer ({','.join(layers)}) must name each stage once")
@@ -256,4 +287,5 @@ def outs_of(out: Path, layers: Sequence[str]) -> list[Path]:
 
 def main() -> None:
     """Entry point of `mastaf-extract`."""
+    spin_briefly()
     console.run(command)

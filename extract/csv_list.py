@@ -13,13 +13,13 @@ from .scan import LINKS, FolderScan
 from .videos import Listing, Video, absent_notes
 
 
-def read_csv(path: Path, *, root: Path, seed: int = 0) -> Listing:
-    """List the videos of a CSV file; paths are relative to `root` and stay inside it.
+def read_csv(path: Path, *, root: Path, seed: int = 0, follow_links: bool = False) -> Listing:
+    """List the videos of a CSV file; paths are relative to `root` and, unless `follow_links`, stay inside it.
 
     A listed video that is not there becomes a row all the same, and fails when its turn comes: the list, not the
     disk, says what the data set is. ExtractError naming the line for whatever else is wrong.
     """
-    scan = FolderScan(root)
+    scan = FolderScan(root, follow_links=follow_links)
     rows, has_splits = _rows(path)
     videos, first = [], {}
     for line, row in rows:
@@ -28,7 +28,7 @@ def read_csv(path: Path, *, root: Path, seed: int = 0) -> Listing:
             raise ExtractError(
                 f"{path}, line {line}: '{video.key}' stands already in line {first[video.key]}; drop one of the lines"
             )
-        if not scan.stays_inside(scan.root / video.path):
+        if not scan.may_be_read(scan.root / video.path):
             scan.ignore(LINKS, scan.root / video.path)
         else:
             videos.append(video)

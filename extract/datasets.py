@@ -37,13 +37,19 @@ CSV = Facts(scheme="csv", flip_keeps_class=True, kind="csv")
 
 
 def find_dataset(
-    name_or_csv: str, *, root: Path | None = None, split_files: Path | None = None, seed: int = 0
+    name_or_csv: str,
+    *,
+    root: Path | None = None,
+    split_files: Path | None = None,
+    seed: int = 0,
+    follow_links: bool = False,
 ) -> VideoSet:
     """Find a data set's videos on disk and order them.
 
     name_or_csv: a name of DATASETS, or the path of a CSV file (columns path, class, split); root: where the videos
     are, else `$MASTAF_DATA/<name>`, else `data/<name>`, and for a CSV file its own folder; split_files: folder of
-    the published list files; seed: of the class split, where a folder or CSV file does not say. Raises ExtractError.
+    the published list files; seed: of the class split, where a folder or CSV file does not say; follow_links: links may
+    leave the root. Raises ExtractError.
     """
     facts = _facts(name_or_csv)
     csv_path = Path(name_or_csv) if facts.kind == "csv" else None
@@ -59,7 +65,7 @@ def find_dataset(
     elif not root.is_dir():
         problem = "is not a folder" if root.exists() else "does not exist"
         raise ExtractError(f"the root of '{name_or_csv}' ({root}) {problem}; give --root DIR, or set MASTAF_DATA")
-    listing = _read(name_or_csv, facts, csv_path, root, split_files, seed)
+    listing = _read(name_or_csv, facts, csv_path, root, split_files, seed, follow_links)
     return VideoSet(
         name=csv_path.name if csv_path else name_or_csv,
         root=root,
@@ -67,6 +73,7 @@ def find_dataset(
         flip_keeps_class=facts.flip_keeps_class,
         index=ordered_index(listing.videos),
         coverage=listing.coverage,
+        follow_links=follow_links,
         ignored=listing.ignored,
         absent=listing.absent,
         notes=listing.notes,
@@ -88,12 +95,23 @@ def _facts(name_or_csv: str) -> Facts:
     return CSV
 
 
-def _read(name: str, facts: Facts, csv_path: Path | None, root: Path, split_files: Path | None, seed: int) -> Listing:
+def _read(
+    name: str,
+    facts: Facts,
+    csv_path: Path | None,
+    root: Path,
+    split_files: Path | None,
+    seed: int,
+    follow_links: bool,
+) -> Listing:
     if facts.kind in ("classes", "lists"):
-        return read_published(name, facts.scheme, root, split_files=split_files, needs_lists=facts.kind == "lists")
+        needs_lists = facts.kind == "lists"
+        return read_published(
+            name, facts.scheme, root, split_files=split_files, needs_lists=needs_lists, follow_links=follow_links
+        )
     if csv_path is not None:
-        return read_csv(csv_path, root=root, seed=seed)
-    listing = read_folder(root, scheme=facts.scheme, seed=seed)
+        return read_csv(csv_path, root=root, seed=seed, follow_links=follow_links)
+    listing = read_folder(root, scheme=facts.scheme, seed=seed, follow_links=follow_links)
     # What stands beside the rendered clips is the renderer's own.
     return replace(listing, ignored={}) if facts.kind == "motion" else listing
 

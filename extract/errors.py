@@ -8,4 +8,9 @@ class ExtractError(ValueError):
 
 
 class VideoError(ExtractError):
-    """One video cannot be used. Extraction makes it a failed row with this reason and goes on."""
+    """One video cannot be used. Extraction makes it a failed row with this reason and goes on.
+
+    seen: the video's `fingerprint` when it was read, '' where nothing was.
+    """
+
+    seen = ""

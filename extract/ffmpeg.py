@@ -8,7 +8,6 @@ import contextlib
 import os
 import resource
 import selectors
-import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from typing import IO, Any, cast
 
 from .errors import ExtractError, VideoError
 from .ffmpeg_log import MEANINGS, last_error
+from .processes import kill_group, watched
 
 MAX_MEMORY = 4 << 30  # bytes of address space for one ffmpeg; 16 reference frames of an 8K video need 0.8 GB
 FILE = "file:?"  # stands for the one input file in an ffmpeg-python graph
@@ -91,11 +91,12 @@ def run_ffmpeg(command: Sequence[str], *, deadline: float, max_output: int, stdi
         env={name: value for name, value in os.environ.items() if name != "FFREPORT"},
     )
     try:
-        _limit(process.pid, deadline)
-        output, log = _exchange(process, deadline, max_output, stdin)
-        process.wait(timeout=max(deadline - time.monotonic(), 0.01))
+        with watched(process):
+            _limit(process.pid, deadline)
+            output, log = _exchange(process, deadline, max_output, stdin)
+            process.wait(timeout=max(deadline - time.monotonic(), 0.01))
     except subprocess.TimeoutExpired as error:
-        raise VideoError("ffmpeg took too long on this video and was stopped") from error
+        raise VideoError("ffmpeg took too long on this video and was stopped (--timeout allows more)") from error
     finally:
         _end(process)
     return Finished(process.returncode, output, log.decode("utf-8", "replace"))
@@ -177,8 +178,7 @@ def _feed(descriptor: int, todo: memoryview) -> memoryview:
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Leave no process and no open pipe behind, however we got here."""
     if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        kill_group(process)
         process.wait()
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:

@@ -17,12 +17,12 @@ OUTSIDE = "folders beside train, val and test"
 UNSORTED = "videos outside a class folder"
 
 
-def read_folder(root: Path, *, scheme: str = "folder", seed: int = 0) -> Listing:
+def read_folder(root: Path, *, scheme: str = "folder", seed: int = 0, follow_links: bool = False) -> Listing:
     """List a folder's videos. Splits come from its folders, or else from `assign_splits`.
 
     ExtractError when nothing is there or there is but one class.
     """
-    scan = FolderScan(root)
+    scan = FolderScan(root, follow_links=follow_links)
     parts = _split_folders(scan)
     if parts:
         videos = [video for split, folder in parts.items() for video in _classes_in(scan, folder, split)]
@@ -56,7 +56,7 @@ def require_two_classes(videos: Sequence[Video], scan: FolderScan, where: Path, 
 def _split_folders(scan: FolderScan) -> dict[str, Path]:
     """The folders train, val and test (in any case), unless they are classes of these names."""
     folders, files = scan.entries(scan.root)
-    parts = {p.name.lower(): p for p in folders if p.name.lower() in SPLITS and _holds_classes(scan.root, p)}
+    parts = {p.name.lower(): p for p in folders if p.name.lower() in SPLITS and _holds_classes(scan, p)}
     if parts:
         _ignore_files(scan, files)
         for path in folders:
@@ -65,9 +65,10 @@ def _split_folders(scan: FolderScan) -> dict[str, Path]:
     return {split: parts[split] for split in SPLITS if split in parts}
 
 
-def _holds_classes(root: Path, folder: Path) -> bool:
+def _holds_classes(scan: FolderScan, folder: Path) -> bool:
     """Whether there are CLASS/VIDEO in the folder, or at least no videos that would make it a class itself."""
-    probe = FolderScan(root)  # a scan of its own, so that nothing is counted as ignored by looking
+    # A scan of its own, so that nothing is counted as ignored by looking.
+    probe = FolderScan(scan.root, follow_links=scan.links.follow)
     folders, _ = probe.entries(folder)
     within = any(probe.videos(path) for path in folders if not probe.is_frames(path))
     return within or not probe.videos(folder)

@@ -15,6 +15,7 @@ from ..cache.text import shown
 from .errors import VideoError
 from .ffmpeg import UnreadableError
 from .image_stream import as_avi, image_codec
+from .links import Links
 from .naming import IMAGE_SUFFIXES, is_frame_name, natural
 from .pixels import PixelRule, render
 from .video_file import MAX_FRAMES, MAX_PIXELS
@@ -45,16 +46,17 @@ def list_frames(folder: Path) -> list[str]:
 
 
 def decode_folder(
-    folder: Path, choose: Callable[[int], list[int]], rule: PixelRule, *, deadline: float
+    folder: Path, choose: Callable[[int], list[int]], rule: PixelRule, *, deadline: float, links: Links
 ) -> tuple[np.ndarray, str]:
-    """(uint8 RGB `[m, size, size, 3]`, note) of the frames `choose(n)` of a folder with n images.
+    """(uint8 RGB `[m, crops, size, size, 3]`, note) of the frames `choose(n)` of a folder with n images.
 
-    The images may differ in size and kind. VideoError names the first one that cannot be read.
+    links: where those of frames may lead. The images may differ in size and kind. VideoError names the first one that
+    cannot be read; its damage is not painted over, for an image has no neighbours to conceal it from.
     """
     try:
         names = list_frames(folder)
         chosen = choose(len(names))
-        images = {k: _read_image(folder, names[k]) for k in sorted(set(chosen))}
+        images = {k: _read_image(folder, names[k], links) for k in sorted(set(chosen))}
     except OSError as error:
         raise VideoError(f"cannot be read: {error.strerror}") from error
     frames: dict[int, np.ndarray] = {}
@@ -73,11 +75,11 @@ def decode_folder(
                 raise VideoError(f"frame '{shown(names[k])}' is not an image that ffmpeg can read: {reason}")
             frames[k] = decoded[0]
             complaints += [f"frame '{shown(names[k])}': {complaint}"] if complaint else []
-    return np.stack([frames[k] for k in chosen]), complaints[0] if complaints else ""  # [m, h, w, 3]
+    return np.stack([frames[k] for k in chosen]), complaints[0] if complaints else ""  # [m, crops, h, w, 3]
 
 
 def _decode_images(images: list[bytes], codec: str, rule: PixelRule, deadline: float) -> tuple[np.ndarray, str]:
-    """(uint8 RGB `[k, size, size, 3]`, complaint): k is len(images) when every image could be decoded."""
+    """(uint8 RGB `[k, crops, size, size, 3]`, complaint): k is len(images) when every image could be decoded."""
     stream = ffmpeg.input(
         "pipe:0",
         format="avi",
@@ -94,14 +96,14 @@ def _decode_images(images: list[bytes], codec: str, rule: PixelRule, deadline: f
         done = render(stream, rule, at_most=len(images) + 1, deadline=deadline, stdin=as_avi(images))
         return done.frames, done.complaint
     except UnreadableError as error:
-        return np.empty((0, rule.size, rule.size, 3), np.uint8), str(error)
+        return np.empty((0, len(rule.crops), rule.size, rule.size, 3), np.uint8), str(error)
 
 
-def _read_image(folder: Path, name: str) -> tuple[str, bytes]:
-    """(decoder, content) of one frame; VideoError when it is no plain image file inside the folder."""
+def _read_image(folder: Path, name: str, links: Links) -> tuple[str, bytes]:
+    """(decoder, content) of one frame; VideoError when it is no image file, or a link that may not be followed."""
     path = folder / name
-    if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-        raise VideoError(f"frame '{shown(name)}' is a link that leads out of its folder")
+    if path.is_symlink() and not links.allow(path):
+        raise VideoError(f"frame '{shown(name)}' is a link that leads out of {links.root}; --follow-links allows that")
     # Not blocking: a pipe would hang here before it could be refused.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -1,16 +1,16 @@
 """Making the store of a run, or opening the one that an earlier run left, if it is of the same cubes."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from ..cache.index import VideoIndex
+from ..cache.place import StorePath
 from ..cache.record import StoreHeader
 from ..cache.store import Store, create_store, open_store
 from .errors import ExtractError
 from .naming import some
 
 
-def open_or_create(path: Path, *, header: StoreHeader, index: VideoIndex) -> Store:
+def open_or_create(path: StorePath, *, header: StoreHeader, index: VideoIndex) -> Store:
     """The store at `path`, made if there is none. The caller holds its `writer_lock`.
 
     An existing one keeps its own batch, threads, shard rows and compression. SpecMismatchError or ExtractError,
@@ -56,6 +56,12 @@ def _require_same_videos(store: Store, header: StoreHeader, index: VideoIndex) -
     if store.index.keys != index.keys:
         raise ExtractError(
             f"{store.path} was made of other videos: {_differing(store.index.keys, index.keys)}; {remedy}"
+        )
+    was, now = (about.provenance.get("follow_links", False) for about in (store.header, header))
+    if was != now:
+        raise ExtractError(
+            f"{store.path} was begun {'with' if was else 'without'} --follow-links, as it says of itself; do the same "
+            "again, or pass another --out"
         )
     for what in ("classes", "splits"):
         for key, old, new in zip(index.keys, getattr(store.index, what), getattr(index, what), strict=True):

@@ -20,6 +20,7 @@ def provenance(videos: VideoSet, backbone: Backbone, *, device: str, command: st
         "weights_source": backbone.weights_source,
         "weights_facts": backbone.facts,
         "allow_flip": allow_flip,
+        "follow_links": videos.follow_links,
         "ignored": videos.ignored,
         "notes": list(videos.notes),
     }

@@ -29,7 +29,9 @@ class Found:
     owner: SplitClass | None
 
 
-def read_published(dataset: str, scheme: str, root: Path, *, split_files: Path | None, needs_lists: bool) -> Listing:
+def read_published(
+    dataset: str, scheme: str, root: Path, *, split_files: Path | None, needs_lists: bool, follow_links: bool = False
+) -> Listing:
     """List the videos of a published data set.
 
     Without list files every video in a class's folder belongs to it. With them, a video belongs if it is listed,
@@ -40,7 +42,7 @@ def read_published(dataset: str, scheme: str, root: Path, *, split_files: Path |
     if split_files is None and needs_lists:
         raise ExtractError(f"'{dataset}' chooses among the videos, so it needs --split-files DIR with "
                            f"{where_to_get(table)}")  # fmt: skip
-    scan = FolderScan(root)
+    scan = FolderScan(root, follow_links=follow_links)
     found = _walk(scan, table, flat=split_files is not None)
     if split_files is None:
         videos, absent, notes = _all_in_folders(dataset, scan, found), [], ()

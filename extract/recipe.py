@@ -6,12 +6,13 @@ import torch
 
 from ..cache.console import unknown_name
 from ..cache.spec import FeatureSpec
+from ..cache.views import flipped_views
 from .backbones.base import Backbone
 from .backbones.inference import resolve_precision
 from .errors import ExtractError
 from .sampling import SAMPLING_RULES
 from .videos import VideoSet
-from .views import check_views
+from .views import check_sampling
 
 
 def resolve_device(devices: str) -> torch.device:
@@ -41,10 +42,10 @@ def device_name(device: torch.device) -> str:
 def make_spec(
     backbone: Backbone, *, views: Sequence[str], sampling: str, precision: str, device: torch.device
 ) -> FeatureSpec:
-    """The spec of a backbone's cubes. ExtractError for unknown views, sampling rule or precision."""
-    check_views(views)
+    """The spec of a backbone's cubes. ExtractError or CacheError for what cannot be."""
     if sampling not in SAMPLING_RULES:
         raise ExtractError(unknown_name("sampling rule", sampling, SAMPLING_RULES))
+    check_sampling(views, sampling)
     rule = backbone.pixels
     return FeatureSpec(
         backbone=backbone.name,
@@ -77,8 +78,9 @@ def _triple(values: Sequence[float]) -> tuple[float, float, float]:
 
 def check_flip(views: Sequence[str], videos: VideoSet, *, allow_flip: bool) -> None:
     """ExtractError when a view mirrors videos whose class a mirror changes, unless that is allowed."""
-    if "flip" in views and not videos.flip_keeps_class and not allow_flip:
+    flipped = flipped_views(views)
+    if flipped and not videos.flip_keeps_class and not allow_flip:
         raise ExtractError(
-            f"view 'flip' would change classes: in '{videos.name}' a mirrored video may be of another class "
+            f"view '{flipped[0]}' would change classes: in '{videos.name}' a mirrored video may be of another class "
             "(left and right are labels); drop it from --views, or pass --allow-flip"
         )

@@ -2,11 +2,11 @@
 
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cache import console
 from ..cache.index import VideoIndex
+from ..cache.place import StorePath
 from ..cache.text import shown
 from .coverage import coverage_lines
 from .scan import STRAY
@@ -36,7 +36,7 @@ def say_overlap(overlap: "LabelOverlap", facts: Mapping[str, Any]) -> None:
         console.say(line)
 
 
-def say_what_was_done(summary: "ExtractSummary", out: Path) -> None:
+def say_what_was_done(summary: "ExtractSummary", out: StorePath) -> None:
     """Counts, where the time went, and the failures."""
     seconds = summary.seconds
     console.say(
@@ -47,25 +47,30 @@ def say_what_was_done(summary: "ExtractSummary", out: Path) -> None:
     if summary.done:
         console.say(
             f"bound by {summary.bound}: waited {seconds['wait']:.1f} s for decoders ({seconds['decode']:.1f} s of "
-            f"decoding), forward {seconds['forward']:.1f} s, write {seconds['write']:.1f} s"
+            f"decoding in {summary.decoders} threads), forward {seconds['forward']:.1f} s, {seconds['write_wait']:.1f} "
+            f"s for the writer ({seconds['write']:.1f} s of writing)"
         )
     for failure in summary.failures[:SHOWN_FAILURES]:
         console.say(f"failed: {shown(failure['key'])}: {shown(failure['reason'])}")
     if summary.failed > SHOWN_FAILURES:
         console.say(f"... and {summary.failed - SHOWN_FAILURES} more: mastaf-cache info {out}")
-    if summary.failed:
-        console.say("once the files are mended, the same command with --retry-failed does those alone")
+    if summary.stopped_at:
+        console.say(f"stopped at {shown(summary.stopped_at)} (--on-failure stop); what was done before it is kept")
+    elif summary.failed:
+        console.say("once the files are mended, the same command does those alone; --retry-failed tries all of them")
 
 
-def say_what_is_next(summary: "ExtractSummary", out: Path, index: VideoIndex) -> None:
+def say_what_is_next(summary: "ExtractSummary", out: StorePath, index: VideoIndex) -> None:
     """What to type now: the rest of an extraction that `--limit` cut short, or stage two."""
-    if summary.missing:
+    if summary.stopped_at:
+        console.say("mend it and run the same command again, or pass --on-failure skip")
+    elif summary.missing:
         console.say("the same command without --limit does the missing ones")
     elif summary.done or summary.skipped:
         console.say(f"next: {_stage_two(out, index)}")
 
 
-def _stage_two(out: Path, index: VideoIndex) -> str:
+def _stage_two(out: StorePath, index: VideoIndex) -> str:
     if "train" in index.splits:
         scored, head = "train", f"mastaf-fewshot train --features {shlex.quote(str(out))}"
     else:

@@ -2,34 +2,37 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..cache.console import Progress
-from ..cache.index import FAILED, MISSING
+from ..cache.console import unknown_name
 from ..cache.label_overlap import LabelOverlap
 from ..cache.packing import default_shard_rows
+from ..cache.place import StorePath
 from ..cache.record import StoreHeader
 from ..cache.spec import FeatureSpec
 from ..cache.store import Store, store_class, writer_lock
 from .backbones.base import Backbone
 from .backbones.check import check_network
-from .decode import Clip, decode_clip
-from .decode_ahead import decode_in_order
+from .decode import TIMEOUT_S
 from .errors import ExtractError
-from .limit import spread_rows
+from .links import Links
+from .meter import Meter
 from .opening import open_or_create, require_same_device, require_same_layout
+from .pipeline import Pipeline
 from .provenance import provenance
 from .recipe import check_flip, device_name, make_spec, resolve_device
-from .shard_work import Forward, ShardWork, Timer, extract_rows
 from .summary import ExtractSummary, summarise
+from .tasks import make_tasks
+from .timer import Timer
+from .todo import rows_to_do
 from .videos import VideoSet
-from .workers import default_workers
+
+ON_FAILURE = ("skip", "stop")
 
 
-def extract(videos: VideoSet, backbone: Backbone, *, out: Path, **options: Any) -> ExtractSummary:
+def extract(videos: VideoSet, backbone: Backbone, *, out: StorePath, **options: Any) -> ExtractSummary:
     """`extract_layers` for one backbone and one store, with its keyword arguments."""
     return extract_layers(videos, [backbone], outs=[out], **options)[0]
 
@@ -38,14 +41,17 @@ def extract_layers(
     videos: VideoSet,
     backbones: Sequence[Backbone],
     *,
-    outs: Sequence[Path],
+    outs: Sequence[StorePath],
     views: Sequence[str] = ("plain",),
     sampling: str = "even",
     precision: str = "auto",
     device: str = "auto",
     workers: int | None = None,
+    queue: int | None = None,
     limit: int | None = None,
     retry_failed: bool = False,
+    on_failure: str = "skip",
+    timeout_s: float = TIMEOUT_S,
     shard_rows: int | None = None,
     compress: str = "",
     batch: int = 8,
@@ -59,16 +65,21 @@ def extract_layers(
 
     backbones: layers of one network (see `Backbone.at`), computed in one pass, each into a store of its own. A video
     that cannot be used is a failed row with its reason, and the run goes on. Finished shards are not done again, and
-    in the others only the missing rows are; a run that was stopped and one that was not give the same bits. limit:
-    that many videos, spread over splits and classes; retry_failed: also rows that failed before; shard_rows,
-    compress, batch, threads: of new stores, which keep their own. command: for the provenance. overlap: a finding on
-    the labels that the weights saw, which the stores keep in place of an earlier one.
+    in the others only the missing rows are; a run that was stopped and one that was not give the same bits. workers,
+    queue: decoding threads and decoded clips ahead, else chosen by measuring; limit: that many videos, spread over
+    splits and classes; retry_failed: also rows that failed before (those whose video has changed since are tried again
+    anyway); on_failure: `skip`, or `stop` to end the run behind the first failed row, earlier failures being tried
+    again; timeout_s: for decoding one video; shard_rows, compress, batch, threads: of new stores, which keep their own.
+    command: for the provenance. overlap: a finding on the labels that the weights saw, which the stores keep in place
+    of an earlier one.
 
     Returns a summary for each store; their seconds are those of the whole pass. Raises ExtractError or CacheError on
     wrong input or a store of other cubes, StoppedError or OSError when the machine stops it; what was written stays.
     """
     if not backbones or len(set(outs)) != len(backbones):
         raise ExtractError(f"outs ({len(set(outs))}) must be one store for each of {len(backbones)} layers")
+    if on_failure not in ON_FAILURE:
+        raise ExtractError(unknown_name("on_failure", on_failure, ON_FAILURE))
     for out in outs:
         store_class(out)  # a wrong suffix is an error before a lock file is left beside it
     check_flip(views, videos, allow_flip=allow_flip)
@@ -78,7 +89,7 @@ def extract_layers(
     layout = _layout(specs, shard_rows=shard_rows, compress=compress, batch=batch, threads=threads)
     if not all(out.exists() for out in outs):
         check_network(backbones)  # before there is a store of cubes that it does not give
-    timer = Timer()
+    timer, broken = Timer(), None
     with ExitStack() as locks, timer.measure("total"):
         stores: list[Store] = []
         for backbone, spec, out in zip(backbones, specs, outs, strict=True):
@@ -91,15 +102,27 @@ def extract_layers(
         require_same_layout(stores)
         before = [store.states().tolist() for store in stores]
         rows = [
-            _rows_to_do(store, states, limit=limit, retry_failed=retry_failed)
+            rows_to_do(store, states, videos, limit=limit, retry_failed=retry_failed or on_failure == "stop")
             for store, states in zip(stores, before, strict=True)
         ]
+        decoders = 0
         if any(rows):
-            _extract_rows(
-                stores, rows, videos, backbones, target, workers or default_workers(), timer, progress=progress
+            decoders, broken = _extract_rows(
+                stores,
+                rows,
+                videos,
+                backbones,
+                target,
+                timer,
+                progress=progress,
+                workers=workers,
+                queue=queue,
+                timeout_s=timeout_s,
+                stop_on_failure=on_failure == "stop",
             )
     return [
-        summarise(store, states, done, timer.seconds) for store, states, done in zip(stores, before, rows, strict=True)
+        summarise(store, states, done, timer.seconds, decoders=decoders, stopped_at=broken)
+        for store, states, done in zip(stores, before, rows, strict=True)
     ]
 
 
@@ -133,82 +156,34 @@ def _header(videos: VideoSet, spec: FeatureSpec, about: dict[str, Any], layout: 
     )
 
 
-def _rows_to_do(store: Store, states: Sequence[int], *, limit: int | None, retry_failed: bool) -> list[int]:
-    """Rows that are missing, and with `retry_failed` those that failed; of the limit's videos alone."""
-    wanted = range(len(states)) if limit is None else spread_rows(store.index, limit)
-    return [row for row in wanted if states[row] == MISSING or (retry_failed and states[row] == FAILED)]
-
-
 def _extract_rows(
     stores: Sequence[Store],
     rows: Sequence[Sequence[int]],
     videos: VideoSet,
     backbones: Sequence[Backbone],
     target: torch.device,
-    workers: int,
     timer: Timer,
     *,
     progress: bool,
-) -> None:
-    """Extract each store's `rows` shard by shard. Decoders work ahead, across shards; everything else happens in this
-    thread. Only the layers of stores that lack rows are computed."""
+    **how: Any,
+) -> tuple[int, int | None]:
+    """Extract each store's `rows` shard by shard; only the layers of stores that lack rows are computed. how: for the
+    Pipeline. Returns the number of decoders, and the failed row that ended the run, if one did."""
     busy = [number for number, todo in enumerate(rows) if todo]
-    spec, header, network = stores[0].spec, stores[0].header, backbones[0]
-    every = sorted(set().union(*rows))
-
-    def load(row: int) -> Clip:
-        path, key = videos.root / videos.index.paths[row], videos.index.keys[row]
-        return decode_clip(path, frames=network.frames, rule=network.pixels, sampling=spec.sampling, key=key)
-
+    lacking = [stores[number] for number in busy]
+    tasks = list(make_tasks(lacking, [rows[number] for number in busy], videos.index.paths))
     threads = torch.get_num_threads()
-    torch.set_num_threads(header.threads)
+    torch.set_num_threads(stores[0].header.threads)
+    decoders, broken = 0, None
     try:
         chosen = [backbones[number] for number in busy]
-        forward = Forward(chosen, views=spec.views, precision=spec.precision, device=target)
-        clips = decode_in_order(every, load, workers=workers, in_flight=header.batch + 2 * workers)
-        with closing(clips), _Meter(len(every), shown=progress) as meter:
-            for shard, of_shard in _by_shard(every, header.shard_rows).items():
-                works = [ShardWork(stores[n], shard, sorted(set(of_shard) & set(rows[n]))) for n in busy]
-                extract_rows(
-                    works,
-                    of_shard,
-                    start=shard * header.shard_rows,
-                    batch=header.batch,
-                    clips=clips,
-                    forward=forward,
-                    timer=timer,
-                    tell=meter.tell,
-                )
-                with timer.measure("write"):
-                    for work in works:
-                        if work.rows:  # this shard of this store may have been finished before
-                            work.write(device=device_name(target))
+        links = Links(videos.root, videos.follow_links)
+        pipeline = Pipeline(lacking, chosen, root=videos.root, device=target, links=links, **how)
+        meter = Meter(sum(len(task.every) for task in tasks), shown=progress)
+        with meter, closing(pipeline.run(tasks, tell=meter.tell)) as finished:
+            for done in finished:
+                timer.add(done.seconds)
+                decoders, broken = done.decoders, done.stopped_at
     finally:
         torch.set_num_threads(threads)
-
-
-def _by_shard(rows: Sequence[int], shard_rows: int) -> dict[int, list[int]]:
-    shards: dict[int, list[int]] = {}
-    for row in rows:
-        shards.setdefault(row // shard_rows, []).append(row)
-    return shards
-
-
-class _Meter:
-    """The progress display, with the failures so far."""
-
-    def __init__(self, total: int, *, shown: bool) -> None:
-        self._bar = Progress(total, "extract", "videos") if shown else None
-        self._failed = 0
-
-    def tell(self, failed: bool) -> None:
-        self._failed += failed
-        if self._bar is not None:
-            self._bar.advance(note=f"{self._failed} failed" if self._failed else "")
-
-    def __enter__(self) -> "_Meter":
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        if self._bar is not None:
-            self._bar.__exit__(*error)
+    return decoders, broken

@@ -9,8 +9,19 @@ Rule A (`even`), the deterministic sampling used for training and testing by the
     n = 3, m = 8: a short video     0  1  2
     repeats its frames              0 0 0 0 1 1 1 2
 
-The other two rules are controls that destroy motion: `middle` shows one frame m times, `shuffled` shows the
-even frames in an order drawn per video.
+`middle` and `shuffled` are controls that destroy motion: one frame m times, or the even frames in an order drawn
+per video.
+
+Rule B (`jitter_indices`, the views t1, t2, ...) draws the first and the last frame, and is as even between them:
+
+    n = 10, m = 4                   p = min(5, (10 - 4) // 2) = 3
+    first s of 0..p = 0..3                1
+    last e of n-1-p..n-1 = 6..9                          7
+                                    0  1  2  3  4  5  6  7  8  9
+                                       ^     ^     ^     ^         s + k * (e - s) // (m - 1)
+                                       1     3     5     7
+
+    n <= m + 1: p = 0, so nothing is drawn, and it is rule A; n = m takes every frame
 """
 
 import hashlib
@@ -43,25 +54,45 @@ def select_indices(rule: str, n: int, m: int, *, key: str) -> list[int]:
     raise ExtractError(unknown_name("sampling rule", rule, SAMPLING_RULES))
 
 
+def jitter_indices(n: int, m: int, *, name: str, key: str) -> list[int]:
+    """m frame numbers in 0..n-1 by rule B.
+
+    The first frame is drawn from 0..p and the last from n-1-p..n-1, p = min(5, (n - m) // 2), by the first two
+    Philox words of a key that is a function of `name` (`t1`, `t2`, ...) and the video's `key` alone. Each is taken
+    modulo p + 1, which biases it by less than 1e-18. When p < 1 the draws are 0 and n-1.
+    """
+    _check(n, m)
+    slack = min(5, (n - m) // 2)
+    start, end = 0, n - 1
+    if slack >= 1:
+        first, second = _words(f"{name}\0{key}", 2)  # no path holds a NUL: no two draws share their words
+        start, end = first % (slack + 1), n - 1 - slack + second % (slack + 1)
+    return [start + k * (end - start) // max(m - 1, 1) for k in range(m)]
+
+
 def _permutation(m: int, key: str) -> list[int]:
     """0..m-1 in an order that depends on `key` alone.
 
-    Fisher-Yates over raw Philox words: numpy's `permutation` may change its stream between versions, raw bits do
-    not. A word modulo k is biased by less than 1e-17 for any clip length.
+    Fisher-Yates. A word modulo k is biased by less than 1e-17 for any clip length.
     """
-    from numpy.random import Philox
-
-    words = Philox(key=_philox_key(key)).random_raw(m)  # uint64 [m]
+    words = _words(key, m)
     order = list(range(m))
     for k in range(m - 1, 0, -1):
-        other = int(words[k]) % (k + 1)
+        other = words[k] % (k + 1)
         order[k], order[other] = order[other], order[k]
     return order
 
 
-def _philox_key(key: str) -> int:
-    """128 bits of the key's sha256; a file name that is not UTF-8 keeps its bytes."""
-    return int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()[:16], "little")
+def _words(seed: str, count: int) -> list[int]:
+    """The first words, of 64 bits, that Philox4x64-10 gives for 128 bits of the seed's sha256.
+
+    Raw ones: numpy's distributions and `permutation` may change their streams between versions, raw bits do not. A
+    file name that is not UTF-8 keeps its bytes.
+    """
+    from numpy.random import Philox
+
+    digest = hashlib.sha256(seed.encode("utf-8", "surrogateescape")).digest()
+    return [int(word) for word in Philox(key=int.from_bytes(digest[:16], "little")).random_raw(count)]
 
 
 def _check(n: int, m: int) -> None:

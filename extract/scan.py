@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from .links import Links
 from .naming import VIDEO_SUFFIXES, is_frame_name, natural, some
 
 STRAY = "stray files"
@@ -15,12 +16,13 @@ NESTED = "folders inside a class that hold no frames"
 class FolderScan:
     """Lists folders under a root, in natural order, and keeps count of what it leaves out.
 
-    A link may point anywhere inside the root; one that leaves it is refused. The root itself may be a link.
+    A link may point anywhere inside the root; one that leaves it is refused unless `follow_links`. The root itself
+    may be a link. No link is followed twice on the way down, for the depth of a data set is fixed.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, follow_links: bool = False) -> None:
         self.root = Path(root).absolute()
-        self._inside = self.root.resolve()
+        self.links = Links(self.root, follow_links)
         self._ignored: dict[str, set[str]] = {}
 
     def ignore(self, reason: str, path: Path) -> None:
@@ -48,13 +50,6 @@ class FolderScan:
         """The path from the root, with `/`; unreadable bytes are shown as `?`."""
         return path.relative_to(self.root).as_posix().encode("utf-8", "replace").decode("utf-8")
 
-    def stays_inside(self, path: Path) -> bool:
-        """Whether the path, links followed, is in the root."""
-        try:
-            return path.resolve().is_relative_to(self._inside)
-        except (OSError, RuntimeError):  # a loop of links
-            return False
-
     def entries(self, folder: Path) -> tuple[list[Path], list[Path]]:
         """(folders, files) in `folder`; hidden ones, archives' leftovers and links that leave the root left out."""
         folders, files = [], []
@@ -65,7 +60,7 @@ class FolderScan:
                     self.ignore(STRAY, path)
                 elif not _is_utf8(entry.name):
                     self.ignore(NAMES, path)
-                elif entry.is_symlink() and not self.stays_inside(path):
+                elif entry.is_symlink() and not self.may_be_read(path):
                     self.ignore(LINKS, path)
                 else:
                     (folders if entry.is_dir() else files).append(path)
@@ -77,11 +72,22 @@ class FolderScan:
         with os.scandir(folder) as listing:
             for entry in listing:
                 if is_frame_name(entry.name):
-                    if entry.is_symlink() and not self.stays_inside(Path(entry.path)):
+                    if entry.is_symlink() and not self.may_be_read(Path(entry.path)):
                         self.ignore(LINKS, folder)
                         return False
                     found = True
         return found
+
+    def may_be_read(self, path: Path) -> bool:
+        """Whether the path's links may be followed. What is missing inside the root may be listed and is missed later;
+        what runs in a circle may not."""
+        try:
+            path.stat()
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return False
+        return self.links.allow(path)
 
     def videos(self, folder: Path) -> list[Path]:
         """The videos in `folder`: files with a video's extension and folders of frames. The rest is ignored."""

@@ -1,8 +1,6 @@
-"""One shard: its clips in batches through the network, its cubes packed and written, for one store or several."""
+"""One shard of one store while it is being filled, and the network as extraction uses it."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,40 +11,22 @@ from ..cache.packing import pack_float16
 from ..cache.store import Store
 from .backbones.base import Backbone
 from .backbones.inference import prepare
-from .decode_ahead import Decoded
-from .views import apply_view
-
-
-class Timer:
-    """Seconds by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = dict.fromkeys(("decode", "wait", "forward", "write", "total"), 0.0)
-
-    @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        """Add the block's wall time to a stage."""
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[stage] += time.monotonic() - start
 
 
 class Forward:
-    """Backbones of one network as extraction uses them: uint8 clips in, float32 cubes of every view out."""
+    """Backbones of one network as extraction uses them: uint8 views of clips in, float32 cubes of every view out."""
 
     def __init__(
         self, backbones: Sequence[Backbone], *, views: Sequence[str], precision: str, device: torch.device
     ) -> None:
         self._run = prepare(backbones, precision=precision, device=device)
-        self._views = views
-        self.clip_shape = (backbones[0].frames, backbones[0].size, backbones[0].size, 3)
+        self.clip_shape = (len(views), backbones[0].frames, backbones[0].size, backbones[0].size, 3)
 
     def __call__(self, clips: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """Clips [b, frames, size, size, 3] -> cubes [b, views, c, t, h, w] of each backbone. Every view has batches
-        of its own."""
-        by_view = [self._run(torch.from_numpy(np.ascontiguousarray(apply_view(v, clips)))) for v in self._views]
+        """Clips [b, views, frames, size, size, 3] -> cubes [b, views, c, t, h, w] of each backbone. Every view has
+        batches of its own, so that its bits do not depend on the others."""
+        of_views = clips.swapaxes(0, 1)  # [views, b, frames, size, size, 3]
+        by_view = [self._run(torch.from_numpy(np.ascontiguousarray(view))) for view in of_views]
         return [torch.stack(cubes, dim=1).numpy() for cubes in zip(*by_view, strict=True)]  # [b, views, c, t, h, w]
 
 
@@ -55,6 +35,7 @@ class ShardWork:
 
     def __init__(self, store: Store, shard: int, rows: Sequence[int]) -> None:
         self._store, self._shard, self.rows = store, shard, frozenset(rows)
+        self.failed: set[int] = set()  # of `rows`
         self._start = store.shard_range(shard).start
         size = len(store.shard_range(shard))
         record = store.record(shard)
@@ -63,84 +44,48 @@ class ShardWork:
             self._states = [MISSING] * size
             self._reasons: dict[int, str] = {}
             self._notes: dict[int, str] = {}
+            self._seen: dict[int, str] = {}
         else:
             self._cubes = store.read_shard(shard)  # [r, views, c, t, h, w]
             self._states = list(record.states)
             self._reasons = {row: why for row, why in record.reasons.items() if row not in self.rows}
             self._notes = {row: note for row, note in record.notes.items() if row not in self.rows}
+            self._seen = {row: state for row, state in record.seen.items() if row not in self.rows}
 
-    def put(self, rows: Sequence[int], cubes: NDArray[np.float32], notes: Mapping[int, str]) -> list[int]:
+    def put(
+        self, rows: Sequence[int], cubes: NDArray[np.float32], notes: Mapping[int, str], seen: Mapping[int, str]
+    ) -> None:
         """Keep the cubes [k, views, c, t, h, w] of `rows`, with a note on the video where there is one, for the rows
-        that are to be done. Gives those that failed, because float16 cannot hold them."""
+        that are to be done. Those that float16 cannot hold are failed rows. seen: state of each video."""
         wanted = [number for number, row in enumerate(rows) if row in self.rows]
         if not wanted:  # another store lacks these rows
-            return []
+            return
         packed, problems = pack_float16(cubes[wanted])
-        failed = []
         for number, cube, problem in zip(wanted, packed, problems, strict=True):
             row = rows[number]
             self._cubes[row - self._start], self._states[row - self._start] = cube, DONE
             if row in notes:
                 self._notes[row] = notes[row]
             if problem is not None:
-                self.fail(row, problem)
-                failed.append(row)
-        return failed
+                self.fail(row, problem, seen[row])
 
-    def fail(self, row: int, reason: str) -> None:
-        """A failed row with its reason, if it is to be done."""
+    def fail(self, row: int, reason: str, seen: str = "") -> None:
+        """A failed row with its reason and its video's state, if it is to be done."""
         if row in self.rows:
             slot = row - self._start
             self._cubes[slot], self._states[slot], self._reasons[row] = 0, FAILED, reason
             self._notes.pop(row, None)
+            self._seen[row] = seen
+            self.failed.add(row)
 
     def write(self, *, device: str) -> None:
         """Commit the shard."""
         self._store.write_shard(
-            self._shard, self._cubes, states=self._states, reasons=self._reasons, notes=self._notes, device=device
+            self._shard,
+            self._cubes,
+            states=self._states,
+            reasons=self._reasons,
+            notes=self._notes,
+            device=device,
+            seen=self._seen,
         )
-
-
-def extract_rows(
-    works: Sequence[ShardWork],
-    rows: Sequence[int],
-    *,
-    start: int,
-    batch: int,
-    clips: Iterator[Decoded],
-    forward: Forward,
-    timer: Timer,
-    tell: Callable[[bool], None],
-) -> None:
-    """Take the clips of `rows`, which are of one shard and in order, and fill in the cubes of its stores.
-
-    works: one for each backbone of `forward`; start: the shard's first row; tell(failed) is called once a row.
-
-    Slots are fixed: a row's place in its batch is its place in the shard, the others are fed zeros, and the last
-    batch is padded to the full size. So a row's bits do not depend on which rows are done with it.
-    """
-    for first in sorted({row - (row - start) % batch for row in rows}):
-        pixels = np.zeros((batch, *forward.clip_shape), np.uint8)  # [b, frames, size, size, 3]
-        usable: list[int] = []
-        notes: dict[int, str] = {}
-        for row in (row for row in rows if first <= row < first + batch):
-            with timer.measure("wait"):
-                decoded = next(clips)
-            timer.seconds["decode"] += decoded.seconds
-            if decoded.clip is None:
-                for work in works:
-                    work.fail(row, decoded.reason)
-                tell(True)
-                continue
-            pixels[row - first] = decoded.clip.pixels
-            if decoded.clip.note:
-                notes[row] = decoded.clip.note
-            usable.append(row)
-        if not usable:
-            continue
-        with timer.measure("forward"):
-            cubes = forward(pixels)  # of [b, views, c, t, h, w]
-        slots = [row - first for row in usable]
-        failed = {row for work, of in zip(works, cubes, strict=True) for row in work.put(usable, of[slots], notes)}
-        for row in usable:
-            tell(row in failed)

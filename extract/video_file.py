@@ -9,6 +9,9 @@
 A claim costs a tenth of decoding, or nothing, and is right for whole videos in the usual codecs. It differs from the
 frames that come out for truncated files, edit lists, field pictures and lies; asking for the last frame and for one
 that must not exist finds every such case.
+
+Where damage leaves too few frames the file is decoded once more with what ffmpeg can do against damage, and fails if
+that does not help: see `decode_video`.
 """
 
 import re
@@ -36,6 +39,9 @@ CONTAINERS = (
 )
 MAX_PIXELS = 8192 * 8192
 MAX_FRAMES = 1_000_000
+# Frames whose references are lost or begin after them, which decoders hold back. Nothing else gives more frames of a
+# damaged file (docs/reliability.md): ffmpeg conceals errors inside a frame, and goes on after them, without being told.
+CONCEAL = {"flags": "+output_corrupt", "flags2": "+showall"}
 _PROGRESS_BYTES = 1 << 22
 
 
@@ -49,32 +55,66 @@ class _Attempt:
     decodable: int = 0  # where the attempt found out
 
 
+@dataclass(frozen=True)
+class _Decoded:
+    """frames: the chosen ones of n, None when n is 0; claimed: by the container; complaint: ffmpeg's, or ''."""
+
+    frames: np.ndarray | None
+    n: int
+    claimed: int
+    complaint: str
+
+
 def decode_video(
     path: Path, choose: Callable[[int], list[int]], rule: PixelRule, *, deadline: float
 ) -> tuple[np.ndarray, str]:
-    """(uint8 RGB `[m, size, size, 3]`, note) of the frames `choose(n)` of a regular file with n frames."""
+    """(uint8 RGB `[m, crops, size, size, 3]`, note) of the frames `choose(n)` of a regular file with n frames.
+
+    A video needs as many frames as are different in the clip that its container's claim would give: 16 of a claim of
+    300, 5 of a claim of 5. With fewer, and a sign of damage, it is decoded again with error concealment, which the
+    note says; with fewer again it is a VideoError.
+    """
     try:
-        return _decode(path, choose, rule, deadline)
+        plain = _decode(path, choose, rule, deadline)
+        found, needed = plain, len(set(choose(plain.claimed))) if plain.claimed else 1
+        if plain.n < needed and (plain.n == 0 or _is_damaged(path, plain, deadline)):
+            found = _decode(path, choose, rule, deadline, conceal=True)
     except UnreadableError as error:
         raise VideoError(f"not a video that ffmpeg can read: {error}") from error
+    if found.frames is None:
+        raise VideoError(": ".join(part for part in ("no frame could be decoded", plain.complaint) if part))
+    count = f"container claims {plain.claimed} frames, {plain.n} decodable" if plain.n < plain.claimed else ""
+    if found is not plain:
+        count = f"{count or 'no frame decodable'}, {found.n} with error concealment"
+        if found.n < needed:
+            raise VideoError(f"{count}, {needed} needed{': ' * bool(plain.complaint)}{plain.complaint}")
+    return found.frames, ": ".join(part for part in (count, plain.complaint) if part)
 
 
-def _decode(path: Path, choose: Callable[[int], list[int]], rule: PixelRule, deadline: float) -> tuple[np.ndarray, str]:
+def _is_damaged(path: Path, plain: _Decoded, deadline: float) -> bool:
+    """Whether frames are missing for damage: ffmpeg complains, or packets that are claimed cannot be read. Edit lists
+    and field pictures make fewer frames of a whole file."""
+    return bool(plain.complaint) or _count(path, decode=False, deadline=deadline) < plain.claimed
+
+
+def _decode(
+    path: Path, choose: Callable[[int], list[int]], rule: PixelRule, deadline: float, *, conceal: bool = False
+) -> _Decoded:
     claimed = claimed_frames(path) or _count(path, decode=False, deadline=deadline)
-    first = last = _attempt(path, choose, claimed, rule, deadline)
+    first = last = _attempt(path, choose, claimed, rule, deadline, conceal)
     if last.frames is None and first.decodable:
-        last = _attempt(path, choose, first.decodable, rule, deadline)
+        last = _attempt(path, choose, first.decodable, rule, deadline, conceal)
     if last.frames is None:
-        last = _attempt(path, choose, _count(path, decode=True, deadline=deadline), rule, deadline)
-    if last.n == 0:
-        raise VideoError(f"no frame could be decoded{': ' * bool(first.complaint)}{first.complaint}")
-    if last.frames is None:
+        n = _count(path, decode=True, deadline=deadline, conceal=conceal)
+        last = _attempt(path, choose, n, rule, deadline, conceal)
+    if last.n and last.frames is None:
         raise VideoError("decoding it twice gave two different numbers of frames")
-    fewer = f"container claims {claimed} frames, {last.n} decodable" if last.n < claimed else ""
-    return last.frames, ": ".join(part for part in (fewer, first.complaint) if part)
+    return _Decoded(last.frames, last.n, claimed, first.complaint)
 
 
-def _attempt(path: Path, choose: Callable[[int], list[int]], n: int, rule: PixelRule, deadline: float) -> _Attempt:
+def _attempt(
+    path: Path, choose: Callable[[int], list[int]], n: int, rule: PixelRule, deadline: float, conceal: bool
+) -> _Attempt:
     """The chosen frames of a video that has n frames, if it has."""
     if n == 0:
         return _Attempt(n, None)
@@ -82,7 +122,7 @@ def _attempt(path: Path, choose: Callable[[int], list[int]], n: int, rule: Pixel
         raise VideoError(f"claims {n} frames, {MAX_FRAMES} are allowed; cut it into shorter videos")
     chosen = choose(n)
     distinct = sorted({*chosen, n - 1})
-    stream = _open()["V:0"]
+    stream = _open(conceal)["V:0"]
     if len(distinct) < n:
         stream = stream.filter("select", _is_one_of([*distinct, n]))
     done = render(stream, rule, at_most=len(distinct) + 1, deadline=deadline, file=path)
@@ -90,8 +130,10 @@ def _attempt(path: Path, choose: Callable[[int], list[int]], n: int, rule: Pixel
         # Too many frames: the run ended before the video did.
         reached_end = len(done.frames) < len(distinct)
         return _Attempt(n, None, done.complaint, (done.decoded or 0) if reached_end else 0)
+    if chosen == distinct:
+        return _Attempt(n, done.frames, done.complaint)
     place = {k: i for i, k in enumerate(distinct)}
-    return _Attempt(n, done.frames[[place[k] for k in chosen]], done.complaint)  # frames: [m, h, w, 3]
+    return _Attempt(n, done.frames[[place[k] for k in chosen]], done.complaint)  # frames: [m, crops, h, w, 3]
 
 
 def _is_one_of(numbers: list[int]) -> str:
@@ -105,8 +147,8 @@ def _is_one_of(numbers: list[int]) -> str:
     return f"if(lt(n,{numbers[half]}),{_is_one_of(numbers[:half])},{_is_one_of(numbers[half:])})"
 
 
-def _open() -> Any:
-    """An ffmpeg-python input of one file (named by `command_line`) that opens nothing else."""
+def _open(conceal: bool) -> Any:
+    """An ffmpeg-python input of one file (named by `command_line`) that opens nothing else. conceal: see CONCEAL."""
     return ffmpeg.input(
         FILE,
         # Videos are decoded side by side, not in parts; and some decoders are not deterministic with more (Theora's).
@@ -116,14 +158,15 @@ def _open() -> Any:
         max_pixels=MAX_PIXELS,
         # A picture size that changes in mid-stream would rebuild the graph, and `select` would count from 0 again.
         reinit_filter=0,
+        **(CONCEAL if conceal else {}),
     )
 
 
-def _count(path: Path, *, decode: bool, deadline: float) -> int:
+def _count(path: Path, *, decode: bool, deadline: float, conceal: bool = False) -> int:
     """Frames by decoding them all, or packets without decoding any."""
     how = {"c": "wrapped_avframe", "fps_mode": "passthrough", "max_error_rate": 1} if decode else {"c": "copy"}
     output = (
-        _open()["V:0"]
+        _open(conceal)["V:0"]
         .output("pipe:1", format="null", progress="pipe:1", **{"frames:v": MAX_FRAMES + 1}, **how)
         .global_args("-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+error")
     )

@@ -45,8 +45,8 @@ class VideoSet:
 
     name: as given to --dataset; root: folder that the index's paths are relative to; split_scheme: `hmdb51-arn`;
     flip_keeps_class: whether a mirrored video keeps its class; coverage: {split, class, found, expected} per class;
-    ignored: what was left out, counted by reason; absent: listed videos that are not on disk; notes: lines that the
-    user should see.
+    follow_links: whether links may leave the root; ignored: what was left out, counted by reason; absent: listed
+    videos that are not on disk; notes: lines that the user should see.
     """
 
     name: str
@@ -55,6 +55,7 @@ class VideoSet:
     flip_keeps_class: bool
     index: VideoIndex
     coverage: tuple[dict[str, Any], ...] = ()
+    follow_links: bool = False
     ignored: dict[str, int]
     absent: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

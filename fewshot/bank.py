@@ -12,6 +12,7 @@ from torch import Tensor
 from ..cache.index import FAILED, MISSING
 from ..cache.store import Store
 from .buffers import Buffers
+from .cube_ranges import RangedCubes
 from .cube_sources import CubeSource, HeldCubes, MappedCubes
 from .cube_stream import StreamedCubes
 from .episode import Episode, EpisodeRows
@@ -88,13 +89,14 @@ class FeatureBank:
             device=self.device,
             compressed=bool(self.store.header.compress),
             format=self.store.path.suffix,
+            remote=self.store.is_remote,
         )
 
     @cached_property
     def _source(self) -> CubeSource:
         kind = self.residence.kind
         if kind == "stream":
-            return StreamedCubes(self.store, self.rows)
+            return (RangedCubes if self.store.is_remote else StreamedCubes)(self.store, self.rows)
         if kind == "mmap":
             return MappedCubes(self.store, self.rows)
         device = self.device if kind == "gpu" else torch.device("cpu")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..cache import console
+from ..cache.place import StorePath
 from ..cache.threads import spin_briefly
 from . import cli_options as options
 
@@ -42,7 +43,7 @@ def cli() -> None:
 @click.option("--tensorboard", is_flag=True, help="Write metrics as TensorBoard event files too (an extra).")
 @options.path_option("--out", metavar="DIR", help="Folder of the run  [default: runs/NAME].")
 @console.json_option
-def train(features: Path, json_file: Path | None, **given: Any) -> None:
+def train(features: StorePath, json_file: Path | None, **given: Any) -> None:
     """Train a head on episodes of the train classes, keeping the weights that are best on val.
 
     The folder holds config.json, metrics.jsonl and the weights as safetensors. Stopped at any moment, the same
@@ -83,7 +84,7 @@ def train(features: Path, json_file: Path | None, **given: Any) -> None:
 @click.option("--allow-seen-classes", is_flag=True, help="Score classes that the run was trained on; recorded.")
 @options.path_option("--out", metavar="DIR", help="The record goes to DIR/results  [default: the run's folder].")
 @console.json_option
-def evaluate(features: Path, checkpoint: Path | None, json_file: Path | None, **given: Any) -> None:
+def evaluate(features: StorePath, checkpoint: Path | None, json_file: Path | None, **given: Any) -> None:
     """Score a trained head, or one without parameters, on episodes of classes it has never seen.
 
     Writes the result record (JSON) and the predictions it was computed from (npz). STORE may be another than the one
@@ -143,7 +144,7 @@ def evaluate(features: Path, checkpoint: Path | None, json_file: Path | None, **
 @options.PRECISION
 @options.path_option("--out", metavar="DIR", help="Folder of table and runs  [default: runs/ablate_STORE].")
 @console.json_option
-def ablate(features: Path, json_file: Path | None, **given: Any) -> None:
+def ablate(features: StorePath, json_file: Path | None, **given: Any) -> None:
     """Train variants of MASTAF on the same episodes, and compare them on the same test episodes.
 
     The paper's Table 3 (fusion) and its appendix (parts). With --split val nothing is selected.
@@ -170,7 +171,7 @@ def ablate(features: Path, json_file: Path | None, **given: Any) -> None:
 
 
 @cli.command()
-@options.path_option("--features", metavar="STORE", required=True, help="Store of cubes made by mastaf-extract.")
+@options.FEATURES
 @click.option("--allow-partial", is_flag=True, help="Use what an unfinished extraction has.")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
 @click.option("-n", "--episodes", type=click.IntRange(2), metavar="N", default=10_000, show_default=True)
@@ -181,7 +182,7 @@ def ablate(features: Path, json_file: Path | None, **given: Any) -> None:
 @options.episodes_from()
 @options.path_option("--out", metavar="FILE", required=True, help="The list: text, one episode a line.")
 @console.json_option
-def episodes(features: Path, json_file: Path | None, **given: Any) -> None:
+def episodes(features: StorePath, json_file: Path | None, **given: Any) -> None:
     """Write a list of episodes as video keys, which any store of these videos can score.
 
     \b
@@ -210,7 +211,7 @@ def main() -> None:
     console.run(cli)
 
 
-def _train_lines(summary: "TrainSummary", features: Path, *, has_test: bool) -> list[str]:
+def _train_lines(summary: "TrainSummary", features: StorePath, *, has_test: bool) -> list[str]:
     trained = f"trained on {summary.episodes} episodes in {summary.seconds:.1f} s"
     lines = [trained if summary.trained else "nothing to train"]
     if summary.val_accuracy is not None and summary.val_ci95 is not None:

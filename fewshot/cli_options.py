@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from ..cache.console import STORE as STORE_TYPE
 from .methods import METHODS
 from .optimisation import OPTIMISERS, PRECISIONS, SCHEDULES
 from .residence import BANKS
@@ -61,8 +62,15 @@ def shots(_context: click.Context, _parameter: click.Parameter, value: str | Non
 BANK = click.option(
     "--bank", type=click.Choice(BANKS), help="Where the cubes stay meanwhile  [default: where they fit]."
 )
+FEATURES = click.option(
+    "--features",
+    type=STORE_TYPE,
+    metavar="STORE",
+    required=True,
+    help="Store of cubes: a path, or s3://BUCKET/NAME.zarr.",
+)
 STORE = several(
-    path_option("--features", metavar="STORE", required=True, help="Store of cubes made by mastaf-extract."),
+    FEATURES,
     click.option("--allow-partial", is_flag=True, help="Use what an unfinished extraction has."),
     click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto."),
     BANK,

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..cache.reading_ahead import shards_in_order
 from ..cache.store import Store
 from .bags import sum_rows
 from .buffers import Buffers
@@ -125,18 +126,19 @@ def _runs(store: Store, rows: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
     shards = rows // store.header.shard_rows
     ends = np.flatnonzero((np.diff(rows) != 1) | (np.diff(shards) != 0)) + 1
     bounds = [0, *ends.tolist(), len(rows)] if len(rows) else []
+    coming = shards_in_order(store, np.unique(shards).tolist())
+    shard, whole = -1, np.empty(0, np.float16)
     for start, stop in pairwise(bounds):
-        shard = int(shards[start])
+        if shards[start] != shard:
+            del whole  # not two at once
+            shard, whole = int(shards[start]), next(coming)
         first = int(rows[start]) - shard * store.header.shard_rows
-        mapped = store.mapped(shard)
-        whole = store.read_shard(shard) if mapped is None else mapped
         with warnings.catch_warnings():
             # torch has no read-only tensors and warns of a read-only map; nothing here writes to it.
             warnings.filterwarnings("ignore", message=".*not writable.*")
             cubes = torch.from_numpy(whole[first : first + stop - start])
         yield slice(start, stop), cubes
-        del cubes, whole, mapped
-        store.release(shard)  # its pages would count as ours, and the split is held already
+        del cubes
 
 
 def _most_maps() -> int:

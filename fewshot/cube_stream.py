@@ -1,6 +1,7 @@
 """Cubes read from a store as they are needed, through tensorstore, in bounded memory."""
 
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,13 +51,13 @@ class StreamedCubes:
 
 
 def _open(store: Store) -> Any:
-    """The store's array `cubes`, float16 [n, views, c, t, h, w], as tensorstore sees it."""
+    """The array `cubes` of a store on a disk, float16 [n, views, c, t, h, w], as tensorstore sees it."""
     require_extra("tensorstore", extra="stream", wanted_by="--bank stream")
     import tensorstore
 
     spec = {
         "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": f"{store.path.absolute() / 'cubes'}/"},
+        "kvstore": {"driver": "file", "path": f"{Path(str(store.path)).absolute() / 'cubes'}/"},
         "context": {"cache_pool": {"total_bytes_limit": _CACHE_BYTES}},
         "recheck_cached_data": False,
         "recheck_cached_metadata": False,

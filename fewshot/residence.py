@@ -31,17 +31,17 @@ class Residence:
 
 
 def choose_residence(
-    asked: str | None, *, nbytes: int, device: "torch.device", compressed: bool, format: str
+    asked: str | None, *, nbytes: int, device: "torch.device", compressed: bool, format: str, remote: bool
 ) -> Residence:
     """Where `nbytes` of cubes, 16 bits a number, are to stay; asked: of BANKS, None for what fits.
 
     On an accelerator its memory, else RAM, while a good share of what is free is enough; else the store's own files,
-    memory-mapped, or read through tensorstore where compression rules a map out. Raises FewShotError for a kind that
-    this device or store cannot have.
+    memory-mapped, or read as they are needed where compression, or object storage (remote), rules a map out. Raises
+    FewShotError for a kind that this device or store cannot have.
     """
     size = f"{nbytes / 1e9:.2f} GB"
     if asked is not None:
-        _require_possible(asked, device=device, compressed=compressed, format=format)
+        _require_possible(asked, device=device, compressed=compressed, format=format, remote=remote)
         return Residence(asked, f"{size}, as asked")
     if device.type == "cuda":
         import torch
@@ -52,7 +52,7 @@ def choose_residence(
     free = free_memory()
     if nbytes <= _SHARE * free:
         return Residence("ram", f"{size} of {free / 1e9:.1f} GB free")
-    kind = "stream" if compressed else "mmap"
+    kind = "stream" if compressed or remote else "mmap"
     return Residence(kind, f"{size} are too much for {free / 1e9:.1f} GB of free memory")
 
 
@@ -69,11 +69,15 @@ def _number(path: Path) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _require_possible(asked: str, *, device: "torch.device", compressed: bool, format: str) -> None:
+def _require_possible(asked: str, *, device: "torch.device", compressed: bool, format: str, remote: bool) -> None:
     if asked not in BANKS:
         raise FewShotError(f"bank ({asked}) must be one of {', '.join(BANKS)}")
     if asked == "gpu" and device.type != "cuda":
         raise FewShotError(f"bank (gpu) must go with an accelerator, not --device {device}; give --bank ram")
+    if asked == "mmap" and remote:
+        raise FewShotError(
+            "bank (mmap) must go with a store on a disk: objects have no maps; give --bank ram or stream"
+        )
     if asked == "mmap" and compressed:
         raise FewShotError("bank (mmap) must go with a store that is not compressed; give --bank ram or stream")
     if asked == "stream" and format != ".zarr":

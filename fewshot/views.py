@@ -5,15 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..cache.store import StoreHeader
+from ..cache.views import parse_view
 from .philox import below, key_of, random_words
 
 _VIEW_STREAM = "mastaf views 1"
 
 
 def training_views(header: StoreHeader) -> tuple[int, ...]:
-    """Views that training may draw: all where a mirrored video keeps its class or --allow-flip said so, else view 0."""
+    """Views that training may draw: all where a mirrored video keeps its class or --allow-flip said so, else those
+    without a flip."""
     allowed = header.flip_keeps_class or bool(header.provenance.get("allow_flip"))
-    return tuple(range(len(header.spec.views))) if allowed else (0,)
+    return tuple(number for number, name in enumerate(header.spec.views) if allowed or not parse_view(name).flip)
 
 
 def draw_views(seed: int, start: int, count: int, videos: int, views: Sequence[int]) -> np.ndarray:

@@ -64,6 +64,7 @@ def demo(json_file: Path | None, **given: Any) -> int:
     "--dataset", metavar="NAME", default="folder", show_default=True, help="A data set's name, or a CSV file."
 )
 @options.path_option("--split-files", metavar="DIR", help="Folder of the published split's list files.")
+@click.option("--follow-links", is_flag=True, help="Also read videos whose symbolic links leave the root.")
 @click.option("--backbone", metavar="NAME", default="r3d-tiny", show_default=True, help="Name of the backbone.")
 @click.option("--weights", metavar="FILE|DIR|hub|random", help="Weights of the backbone  [default: its own].")
 @click.option("--revision", metavar="NAME", help="Branch, tag or commit of weights on the hub  [default: main].")

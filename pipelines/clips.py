@@ -9,6 +9,7 @@ import numpy as np
 from ..cache.console import Progress
 from ..extract.decode import decode_clip
 from ..extract.errors import VideoError
+from ..extract.links import Links
 from ..extract.pixels import PixelRule
 from ..extract.workers import default_workers
 
@@ -16,7 +17,8 @@ from ..extract.workers import default_workers
 class ClipSource:
     """Decoded clips by row, uint8 [frames, side, side, 3] each.
 
-    The first `memory_bytes` of them stay in memory; the others are decoded again whenever they are asked for.
+    links: where links of videos may lead, see `decode_clip`. The first `memory_bytes` of the clips stay in memory; the
+    others are decoded again whenever they are asked for.
     """
 
     def __init__(
@@ -25,11 +27,12 @@ class ClipSource:
         *,
         frames: int,
         rule: PixelRule,
+        links: Links | None = None,
         memory_bytes: int = 4 << 30,
         workers: int | None = None,
     ) -> None:
         self._paths = list(paths)
-        self._frames, self._rule = frames, rule
+        self._frames, self._rule, self._links = frames, rule, links
         self._room = memory_bytes // (frames * rule.size * rule.size * 3)
         self._kept: dict[int, np.ndarray] = {}
         self._pool = ThreadPoolExecutor(max_workers=workers or default_workers())
@@ -61,7 +64,7 @@ class ClipSource:
 
     def _clip(self, row: int) -> np.ndarray:
         if row not in self._kept:
-            pixels = decode_clip(self._paths[row], frames=self._frames, rule=self._rule).pixels
+            pixels = decode_clip(self._paths[row], frames=self._frames, rule=self._rule, links=self._links).pixels
             if row >= self._room:
                 return pixels
             self._kept[row] = pixels

@@ -85,8 +85,11 @@ def run_demo(
         )
     with stages.stage("controls", "what is left of the accuracy when something is taken away"):
         tested = replace(videos, index=_test_rows(videos.index))
-        stores = {c.name: _extract(tested, c, out / "controls" / f"{c.sampling}.zarr", workers) for c in CONTROLS}
-        controls = {name: _neighbor(store, shots, episodes) for name, store in stores.items()}
+        controls = {}
+        for control in CONTROLS:
+            path = out / "controls" / f"{control.sampling}.zarr"
+            store = _extract(tested, control, path, workers)
+            controls[control.name] = _neighbor(store, path.with_suffix(".neighbor"), shots, episodes)
 
     text = _report(compared, controls, shots)
     console.say("\n" + text)
@@ -116,9 +119,9 @@ def _test_rows(index: VideoIndex) -> VideoIndex:
     return VideoIndex.from_columns({k: [column[i] for i in kept] for k, column in index.to_columns().items()})
 
 
-def _neighbor(store: Store, shots: tuple[int, ...], episodes: int) -> list[dict[str, Any]]:
+def _neighbor(store: Store, out: Path, shots: tuple[int, ...], episodes: int) -> list[dict[str, Any]]:
     """Result records of Neighbor, which has no parameters, for each shot."""
-    neighbor, out = {"variant": "neighbor"}, store.path.with_suffix(".neighbor")
+    neighbor = {"variant": "neighbor"}
     return [evaluate(store, method_keywords=neighbor, shot=shot, episodes=episodes, out=out) for shot in shots]
 
 

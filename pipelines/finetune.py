@@ -18,6 +18,7 @@ from ..extract.backbones.inference import resolve_precision
 from ..extract.backbones.registry import load_backbone
 from ..extract.backbones.weights import write_weights
 from ..extract.datasets import find_dataset
+from ..extract.links import Links
 from ..extract.report import say_what_was_found
 from ..extract.videos import VideoSet
 from ..fewshot.environment import resolve_device
@@ -36,6 +37,7 @@ def finetune(
     dataset: str,
     root: Path | None = None,
     split_files: Path | None = None,
+    follow_links: bool = False,
     backbone: str = "r3d-tiny",
     weights: str | None = None,
     revision: str | None = None,
@@ -73,7 +75,7 @@ def finetune(
     base = load_backbone(
         backbone, weights=weights, revision=revision, frames=frames, size=size, resize=resize, seed=seed
     )
-    videos = find_dataset(dataset, root=root, split_files=split_files, seed=seed)
+    videos = find_dataset(dataset, root=root, split_files=split_files, seed=seed, follow_links=follow_links)
     say_what_was_found(videos)
     names = default_augmentations(videos.name, videos.flip_keeps_class) if augmentations is None else augmentations
     options |= {"lr": lr or _usual_lr(base), "augmentations": list(names)}
@@ -128,7 +130,11 @@ def _clips(
     # The whole resized picture is kept, so that a random crop can be cut from it.
     rule = replace(base.pixels, size=base.pixels.resize_size)
     source = ClipSource(
-        [videos.root / videos.index.paths[row] for row in rows], frames=base.frames, rule=rule, workers=workers
+        [videos.root / videos.index.paths[row] for row in rows],
+        frames=base.frames,
+        rule=rule,
+        links=Links(videos.root, videos.follow_links),
+        workers=workers,
     )
     failed = source.decode_all()
     failures = [{"key": videos.index.keys[rows[n]], "reason": reason} for n, reason in failed.items()]

@@ -14,6 +14,7 @@ from ..cache import console
 @click.option("--recipe", type=click.Choice(["classify"]), default="classify", show_default=True, help="How to train.")
 @click.option("--root", type=click.Path(path_type=Path), help="Folder of the videos  [default: data/<dataset>].")
 @click.option("--split-files", type=click.Path(path_type=Path), help="Folder of the published split's list files.")
+@click.option("--follow-links", is_flag=True, help="Also read videos whose symbolic links leave the root.")
 @click.option(
     "--weights", metavar="FILE|DIR|hub|random", help="Where to start; random: from nothing  [default: its own]."
 )

@@ -12,6 +12,7 @@ from ..cache.atomic import remove_leftovers, write_json
 from ..cache.console import Progress, say
 from ..cache.errors import StoppedError
 from ..cache.extras import require_extra
+from ..cache.place import StorePath
 from ..cache.store import Store, open_store, writer_lock
 from ..fewshot.errors import FewShotError
 from ..fewshot.methods.registry import load_method
@@ -26,7 +27,7 @@ _JOURNAL, _SETTINGS = "optuna.log", "sweep.json"
 
 
 def sweep(
-    features: Sequence[Path],
+    features: Sequence[StorePath],
     *,
     space: Mapping[str, str | None],
     adapter: str = "both",
@@ -49,7 +50,7 @@ def sweep(
         raise PipelineError("a sweep chooses by its own episodes of the val classes; leave select_on and val_list out")
     stores = _stores(features)
     fixed = {**fixed, "method_keywords": dict(fixed.get("method_keywords") or {})}
-    if jobs > 1 and device == "cpu" and not any(store.header.compress for store in stores.values()):
+    if jobs > 1 and device == "cpu" and all(store.can_be_mapped for store in stores.values()):
         # Processes share mapped files; each would find room in memory for a copy of its own, and all have none.
         fixed.setdefault("bank", "mmap")
     known = load_method(fixed.get("method") or "mastaf").keywords()
@@ -71,9 +72,9 @@ def sweep(
     return read_best(folder) | {"reasons": reasons}
 
 
-def _stores(features: Sequence[Path]) -> dict[str, Store]:
+def _stores(features: Sequence[StorePath]) -> dict[str, Store]:
     """The stores, by their paths as given."""
-    stores = {str(path): open_store(Path(path)) for path in features}
+    stores = {str(path): open_store(path) for path in features}
     if len(stores) < len(features):
         raise PipelineError("--features names a store twice; leave one out")
     return stores
@@ -158,7 +159,7 @@ def _train_all(search: Sweep, trials: Sequence[Tried], shot: int) -> list[tuple[
 def _train_one(store: str, out: Path, device: str, settings: TrainSettings) -> tuple[float | None, str]:
     """Accuracy on val, or None and the reason; in a process of its own where there are several jobs."""
     try:
-        summary = train(open_store(Path(store)), out=out, device=device, progress=False, **settings)
+        summary = train(open_store(store), out=out, device=device, progress=False, **settings)
     except FewShotError as error:
         return None, str(error)
     return summary.val_accuracy, ""

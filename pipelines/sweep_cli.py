@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from ..cache import console
+from ..cache.place import StorePath
 from ..fewshot import cli_options as options
 from .search_space import ADAPTERS, SETTINGS
 
@@ -20,11 +21,11 @@ def _ranges(command: Any) -> Any:
 @click.command("sweep")
 @click.option(
     "--features",
-    type=click.Path(path_type=Path),
+    type=console.STORE,
     metavar="STORE",
     required=True,
     multiple=True,
-    help="Store of cubes; several times to choose between backbones, on the same videos.",
+    help="Store of cubes (a path, or s3://...); several times to choose between backbones, on the same videos.",
 )
 @click.option("--allow-partial", is_flag=True, help="Use what an unfinished extraction has.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto.")
@@ -45,7 +46,7 @@ def _ranges(command: Any) -> Any:
 @options.SCHEDULE
 @options.path_option("--out", metavar="DIR", help="Folder of the sweep  [default: runs/sweep_STORE].")
 @console.json_option
-def command(features: tuple[Path, ...], adapter: str, json_file: Path | None, **given: Any) -> int:
+def command(features: tuple[StorePath, ...], adapter: str, json_file: Path | None, **given: Any) -> int:
     """Search for the settings of a head that are best on the val classes (extra: pip install 'mastaf[sweep]').
 
     Every trial is a training run in a folder of its own; the search is Optuna's tree-structured Parzen estimator. Test

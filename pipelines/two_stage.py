@@ -5,11 +5,13 @@ from typing import Any
 
 from ..cache import console
 from ..cache.store import Store, open_store
+from ..extract.backbones.base import Backbone
 from ..extract.backbones.registry import load_backbone
 from ..extract.datasets import find_dataset
 from ..extract.report import say_what_was_done, say_what_was_found
 from ..extract.run import extract
 from ..extract.summary import ExtractSummary
+from ..extract.videos import VideoSet
 from ..fewshot.evaluate import evaluate
 from ..fewshot.train import train
 from .errors import PipelineError
@@ -23,6 +25,7 @@ def run_two_stage(
     root: Path | None,
     dataset: str,
     split_files: Path | None,
+    follow_links: bool = False,
     backbone: str,
     weights: str | None,
     revision: str | None = None,
@@ -41,7 +44,9 @@ def run_two_stage(
     """
     out = out or default_folder(dataset, root, backbone)
     console.say(f"[1/3] extract with {backbone}")
-    summary = _extract(out / "cubes.zarr", dataset, root, split_files, backbone, weights, revision, workers)
+    network = load_backbone(backbone, weights=weights, revision=revision)
+    videos = find_dataset(dataset, root=root, split_files=split_files, follow_links=follow_links)
+    summary = _extract(out / "cubes.zarr", videos, network, workers)
 
     store = open_store(out / "cubes.zarr")
     scored, trains = _choose_split(store), bool(store.index.classes_of("train"))
@@ -69,18 +74,7 @@ def run_two_stage(
     return {**summary.to_json(), "store": str(store.path), "result": record}
 
 
-def _extract(
-    path: Path,
-    dataset: str,
-    root: Path | None,
-    split_files: Path | None,
-    backbone: str,
-    weights: str | None,
-    revision: str | None,
-    workers: int | None,
-) -> ExtractSummary:
-    network = load_backbone(backbone, weights=weights, revision=revision)
-    videos = find_dataset(dataset, root=root, split_files=split_files)
+def _extract(path: Path, videos: VideoSet, network: Backbone, workers: int | None) -> ExtractSummary:
     say_what_was_found(videos)
     summary = extract(videos, network, out=path, workers=workers)
     say_what_was_done(summary, path)

@@ -1,6 +1,12 @@
-"""Small stores of made-up cubes, small models in the hub's format, and one thread, for tests."""
+"""Small stores of made-up cubes, small models in the hub's format, object storage, and one thread, for tests."""
 
 import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -178,3 +184,76 @@ def small_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
         patch.setenv("MASTAF_WEIGHTS", str(folder))
         patch.setattr(vivit, "published_config", lambda: transformers.VivitConfig(**column))
         yield {name: name.replace("hf:MODEL_ID", "hf:tiny-encoder") for name in BACKBONES}
+
+
+class Bucket:
+    """Object storage on this machine. Every request is a line of `log`."""
+
+    def __init__(self, endpoint: str, log: Path) -> None:
+        self.endpoint, self.log = endpoint, log
+
+    def new_place(self) -> Any:
+        """An address that nobody else uses."""
+        from mastaf.cache.place import ObjectUrl
+
+        return ObjectUrl("bucket", f"a b/ü{uuid.uuid4().hex[:8]}")
+
+    def requests(self, method: str, key: str) -> list[str]:
+        """The requests so far whose key ends so."""
+        lines = self.log.read_text().splitlines()
+        return [line for line in lines if f"{method} /" in line and f"{key} HTTP" in line]
+
+    def objects(self, place: Any) -> dict[str, bytes]:
+        """What is below an address, by the rest of its key, as another client sees it."""
+        store = self._client(place.key)
+        names = [meta["path"] for chunk in store.list() for meta in chunk]
+        return {name: bytes(store.get(name).bytes()) for name in names}
+
+    def get(self, url: Any) -> bytes:
+        """An object, as another client sees it."""
+        return bytes(self._client("").get(url.key).bytes())
+
+    def put(self, url: Any, data: bytes) -> None:
+        """Write an object, as another client."""
+        self._client("").put(url.key, data)
+
+    def _client(self, prefix: str) -> Any:
+        from obstore.store import S3Store
+
+        return S3Store("bucket", prefix=prefix, endpoint=self.endpoint, client_options={"allow_http": True})
+
+
+@pytest.fixture(scope="session")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
+    """A bucket of an S3 server of its own; the AWS_* variables lead there."""
+    pytest.importorskip("obstore")
+    pytest.importorskip("moto")
+    pytest.importorskip("flask_cors")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    found = Bucket(f"http://127.0.0.1:{port}", tmp_path_factory.mktemp("s3") / "log")
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    variables = {"AWS_ENDPOINT_URL": found.endpoint, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    with found.log.open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
+        try:
+            _wait_for(port, server)
+            put = urllib.request.Request(f"{found.endpoint}/bucket", method="PUT")
+            urllib.request.urlopen(put, timeout=30).close()
+            with pytest.MonkeyPatch.context() as patch:
+                for name, value in variables.items():
+                    patch.setenv(name, value)
+                yield found
+        finally:
+            server.kill()
+
+
+def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 60
+    while server.poll() is None and time.monotonic() < end:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    pytest.fail("the S3 server did not start")

@@ -1,7 +1,7 @@
 """Backbones by name."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import ExtractError
@@ -43,6 +43,13 @@ def load_backbone(
         asked["revision"] = revision
     found = check_record(_ask_plugin(loader, load, asked), loader) if loader.distribution else load(**asked)
     return found if found.time == time else found.at(found.layer, time=time)
+
+
+def load_layers(name: str, *, layers: Sequence[str] = (), **how: Any) -> list[Backbone]:
+    """One network, as `load_backbone` loads it with the keyword arguments `how`, at each of `layers`; at its last
+    stage where there are none."""
+    first = load_backbone(name, layer=layers[0] if layers else None, **how)
+    return [first, *(first.at(layer) for layer in layers[1:])]
 
 
 def _ask_plugin(loader: Loader, load: Callable[..., Any], asked: dict[str, Any]) -> Any:

@@ -1,11 +1,13 @@
 """Small stores to test with, in every format. `make` builds the parts; `kind` runs a test for each kind of store."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from mastaf.cache.index import DONE, FAILED, VideoIndex
+from mastaf.cache.place import StorePath
 from mastaf.cache.spec import FeatureSpec
 from mastaf.cache.store import Store, StoreHeader, create_store
 
@@ -45,7 +47,7 @@ class Make:
         }
         return StoreHeader(**(fields | changes))
 
-    def empty(self, path: Path, *, n: int = 10, compress: str = "", **changes: Any) -> Store:
+    def empty(self, path: StorePath, *, n: int = 10, compress: str = "", **changes: Any) -> Store:
         return create_store(path, header=self.header(compress=compress, **changes), index=self.index(n))
 
     def cubes(self, store: Store, shard: int, seed: int = 0) -> np.ndarray:
@@ -68,10 +70,14 @@ class Make:
         expected[[row - rows.start for row in rows if row in failed]] = 0
         return expected
 
-    def full(self, path: Path, **changes: Any) -> tuple[Store, np.ndarray]:
+    def full(self, path: StorePath, **changes: Any) -> tuple[Store, np.ndarray]:
         """A store in which row 5 failed and every other row is done, and its cubes [n, views, c, t, h, w]."""
         store = self.empty(path, **changes)
-        return store, np.concatenate([self.write(store, shard, failed=(5,)) for shard in range(store.n_shards)])
+        return store, self.fill(store)
+
+    def fill(self, store: Store) -> np.ndarray:
+        """Fill an empty store so."""
+        return np.concatenate([self.write(store, shard, failed=(5,)) for shard in range(store.n_shards)])
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +89,16 @@ def make(spec_fields: dict[str, Any]) -> Make:
 def kind(request: pytest.FixtureRequest) -> tuple[str, str]:
     """(suffix, compression) of every kind of store."""
     return request.param
+
+
+@pytest.fixture(params=[*KINDS, "s3"], ids=["zarr", "h5", "zarr-zstd", "s3"])
+def new_store(request: pytest.FixtureRequest, tmp_path: Path, make: Make) -> Callable[..., Store]:
+    """`new_store(...)`: an empty store of every kind, in a folder or in object storage; arguments as `make.empty`."""
+    if request.param == "s3":
+        home, suffix, compress = request.getfixturevalue("bucket").new_place(), ".zarr", ""
+    else:
+        home, (suffix, compress) = tmp_path, request.param
+    return lambda **changes: make.empty(home / f"s{suffix}", **{"compress": compress} | changes)
 
 
 @pytest.fixture(scope="module", params=[".zarr", ".h5"])

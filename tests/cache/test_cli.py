@@ -153,12 +153,12 @@ def test_outputs_that_cannot_be_written(tmp_path, make, run):
 def test_help_has_examples_and_imports_little():
     program = (
         "import sys\nfrom mastaf.cache import cli\n"
-        "for words in (['--help'], ['info', '--help'], ['verify', '--help'], ['convert', '--help']):\n"
+        "for words in (['--help'], *([name, '--help'] for name in ('info', 'verify', 'convert', 'unlock'))):\n"
         "    cli.cli.main(words, standalone_mode=False)\n"
         "print('imported:', *{'torch', 'zarr', 'h5py', 'numpy'} & set(sys.modules))\n"
     )
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60).stdout
-    assert out.count("Example") == 4
+    assert out.count("Example") == 5
     assert out.endswith("imported:\n")
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import signal
 
 import click
 import pytest
@@ -42,6 +43,21 @@ def _raise(error):
 )
 def test_known_errors_are_one_line(capsys, error, status, text):
     assert _status(capsys, _raise(error)) == (status, text)
+
+
+def test_sigterm_cleans_up_and_asks_to_continue(capsys):
+    before, cleaned = signal.getsignal(signal.SIGTERM), []
+
+    def action():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            cleaned.append(True)
+
+    status, err = _status(capsys, action)
+    assert (status, err) == (75, "\nerror: ended by SIGTERM; the same command continues where it stopped\n")
+    assert cleaned
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_fault_of_ours_shows_where(capsys):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mastaf.cache.place import ObjectUrl
 
 TEXT = (Path(__file__).parents[2] / "docs" / "store.md").read_text(encoding="utf-8")
 SNIPPETS = {
@@ -12,6 +13,14 @@ SNIPPETS = {
     for section in TEXT.split("\n## ")
     for code in re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
 }
+
+IN_BUCKET = "Object storage"
+
+
+@pytest.fixture
+def there(bucket, make):
+    """The store of the section on object storage; returns its cubes."""
+    return make.full(ObjectUrl("bucket", "cubes/features.zarr"))[1]
 
 
 @pytest.fixture
@@ -22,11 +31,17 @@ def cubes(tmp_path, make, monkeypatch):
 
 
 def test_all_snippets_are_found():
-    assert set(SNIPPETS) == {"Zarr", "HDF5", "tensorstore", "A memory map", "With mastaf"}
+    assert set(SNIPPETS) == {"Zarr", "HDF5", "tensorstore", "A memory map", "With mastaf", IN_BUCKET}
     assert TEXT.count("```python") == len(SNIPPETS)
 
 
-@pytest.mark.parametrize("name", SNIPPETS)
+def test_snippet_of_object_storage(there):
+    found = {}
+    exec(SNIPPETS[IN_BUCKET], found)
+    np.testing.assert_array_equal(found["cube"], there[3, 0])
+
+
+@pytest.mark.parametrize("name", sorted(SNIPPETS.keys() - {IN_BUCKET}))
 def test_snippet(name, cubes, make):
     found = {}
     exec(SNIPPETS[name], found)

@@ -46,7 +46,7 @@ def test_a_record_that_does_not_fit(tmp_path, make, kind, monkeypatch):
     store = make.empty(tmp_path / f"s{suffix}", compress=compress)
     make.write(store, 1, failed=(5,))
     with monkeypatch.context() as patched:
-        patched.setattr("mastaf.cache.ledger.write_json", _no_space)
+        patched.setattr("mastaf.cache.ledger.Ledger.put", _no_space)
         with pytest.raises(OSError, match="No space"):
             make.write(store, 1)
     again = open_store(store.path)

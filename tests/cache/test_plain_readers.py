@@ -14,7 +14,7 @@ from mastaf.cache.errors import CorruptStoreError
 from mastaf.cache.store import open_store
 
 
-@pytest.fixture(params=[("plain",), ("plain", "flip"), ("plain", "flip", "third")], ids=["1view", "2views", "3views"])
+@pytest.fixture(params=[("plain",), ("plain", "flip"), ("plain", "flip", "t1")], ids=["1view", "2views", "3views"])
 def written(request, tmp_path, make, kind):
     suffix, compress = kind
     spec = make.spec(views=request.param, cube_shape=(5, 2, 3, 2))

@@ -25,7 +25,9 @@ def _read(**changes):
 def test_record_round_trip():
     record = _read()
     assert record.reasons == {5: "no video stream"}
-    assert record.to_json() == RECORD
+    assert record.to_json() == RECORD | {"seen": {}}  # a record of an earlier version has none
+    seen = {"5": "1234 17 18"}
+    assert _read(seen=seen).to_json() == RECORD | {"seen": seen}
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,8 @@ def test_record_round_trip():
         {"reasons": {"five": "a"}},
         {"reasons": []},
         {"notes": {"7": "of another shard"}},
+        {"seen": {"4": "of a row that did not fail"}},
+        {"seen": ["1 2 3"]},
         {"notes": {"9" * 30: "x"}},
         {"sha256": ["", "", ""]},
         {"sha256": [SUM, SUM, ""]},

@@ -14,7 +14,7 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from mastaf.cache import console
 from mastaf.cache.index import DONE
 from mastaf.cache.store import open_store
-from mastaf.extract import run as run_module
+from mastaf.extract import pipeline as pipeline_module
 from mastaf.extract.cli import command, default_out
 
 COMMON = (
@@ -103,7 +103,7 @@ def test_a_whole_run_and_the_same_again(cli, root, tmp_path, monkeypatch):
     assert f"next: mastaf-fewshot train --features {out}" in shown
     summary = json.loads(report.read_text())
     assert (summary["done"], summary["failed"], summary["split_scheme"]) == (8, 0, "folder")
-    assert set(summary["seconds"]) == {"decode", "wait", "forward", "write", "total"}
+    assert set(summary["seconds"]) == {"decode", "wait", "forward", "write", "write_wait", "total"}
     assert summary["bound"] in ("decode", "forward", "write")
     store = open_store(out)
     assert store.index.keys[:2] == ("train/run/1.avi", "train/run/2.mp4")
@@ -223,7 +223,7 @@ def test_an_unwritable_output(cli, root, tmp_path):
 def test_a_full_disk_and_an_interrupt_can_be_continued(cli, root, tmp_path, monkeypatch):
     out = tmp_path / "s.zarr"
     arguments = (*COMMON, "--root", root, "--out", out, "--shard-rows", 2)
-    calls, sync, decode = [], os.fsync, run_module.decode_clip
+    calls, sync, decode = [], os.fsync, pipeline_module.decode_clip
 
     def full(descriptor):
         calls.append(descriptor)
@@ -232,7 +232,10 @@ def test_a_full_disk_and_an_interrupt_can_be_continued(cli, root, tmp_path, monk
         sync(descriptor)
 
     def interrupted(path, **keywords):
-        if path.name == "2" and path.is_dir():
+        seen.add(path)
+        if len(seen) == 8:
+            while DONE not in open_store(out).states():  # something is committed before the interrupt
+                time.sleep(0.01)
             raise KeyboardInterrupt
         return decode(path, **keywords)
 
@@ -240,8 +243,9 @@ def test_a_full_disk_and_an_interrupt_can_be_continued(cli, root, tmp_path, monk
         patched.setattr(os, "fsync", full)
         status, _, err = cli(*arguments)
     assert (status, one_error(err)[:6]) == (75, "error:")
+    seen = set()
     with monkeypatch.context() as patched:
-        patched.setattr(run_module, "decode_clip", interrupted)
+        patched.setattr(pipeline_module, "decode_clip", interrupted)
         status, _, err = cli(*arguments)
     assert (status, "the same command continues" in err) == (130, True)
     assert 0 < open_store(out).states().tolist().count(DONE) < 8

@@ -183,8 +183,8 @@ def test_truncated_video_gives_its_frames_and_says_so(
     path.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
     every = every_frame(path, rule)
     assert 0 < len(every) < 20
-    clip = decode_clip(path, frames=6, rule=rule)
-    check(path, clip, every, 6)
+    clip = decode_clip(path, frames=4, rule=rule)
+    check(path, clip, every, 4)
     if container in ("mp4", "avi"):
         assert clip.note.startswith(f"container claims 20 frames, {len(every)} decodable")
     if container != "ts":  # a transport stream has no end that could be missing
@@ -263,6 +263,6 @@ def test_too_many_frames(make_video: MakeVideo, rule: PixelRule, monkeypatch: py
 
 
 def test_a_clip_checks_itself_and_shows_its_shape() -> None:
-    assert repr(Clip(np.zeros((2, 4, 4, 3), np.uint8), "x")) == "Clip(pixels=uint8 [2, 4, 4, 3], note='x')"
+    assert repr(Clip(np.zeros((1, 2, 4, 4, 3), np.uint8), "x")) == "Clip(views=uint8 [1, 2, 4, 4, 3], note='x')"
     with pytest.raises(ValueError, match="must be uint8"):
-        Clip(np.zeros((2, 4, 4, 3), np.float32), "")
+        Clip(np.zeros((1, 2, 4, 4, 3), np.float32), "")

@@ -2,18 +2,24 @@
 
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("mastaf.extract.decode")
 from mastaf.extract.decode import Clip
-from mastaf.extract.decode_ahead import decode_in_order
+from mastaf.extract.decode_ahead import DecodeAhead
 from mastaf.extract.errors import VideoError
+from mastaf.extract.ffmpeg import run_ffmpeg
+
+
+def ahead(rows, load, workers, in_flight):
+    return DecodeAhead(rows, load, threads=workers, workers=workers, in_flight=in_flight)
 
 
 def clip(row):
-    return Clip(np.full((1, 1, 1, 3), row % 256, np.uint8), "")
+    return Clip(np.full((1, 1, 1, 1, 3), row % 256, np.uint8), "")
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -23,9 +29,9 @@ def test_clips_come_in_order_whatever_takes_long(workers):
         return clip(row)
 
     rows = [7, 3, 9, 0, 1, 2, 8, 4]
-    found = list(decode_in_order(rows, load, workers=workers, in_flight=4))
+    found = list(ahead(rows, load, workers, 4))
     assert [d.row for d in found] == rows
-    assert [int(d.clip.pixels[0, 0, 0, 0]) for d in found if d.clip] == rows
+    assert [int(d.clip.views[0, 0, 0, 0, 0]) for d in found if d.clip] == rows
 
 
 @pytest.mark.parametrize(("workers", "in_flight"), [(1, 1), (3, 1), (3, 4), (8, 2)])
@@ -38,7 +44,7 @@ def test_no_more_clips_are_decoded_than_may_be_in_flight(workers, in_flight):
         return clip(row)
 
     most = 0
-    with_taken = decode_in_order(range(30), load, workers=workers, in_flight=in_flight)
+    with_taken = ahead(range(30), load, workers, in_flight)
     for taken, _ in enumerate(with_taken, start=1):
         time.sleep(0.002)  # the consumer is the slow one
         with lock:
@@ -58,7 +64,7 @@ def test_a_video_error_is_a_reason_and_another_error_is_the_end(workers):
 
     found = []
     with pytest.raises(RuntimeError, match="a fault"):
-        for decoded in decode_in_order(range(20), load, workers=workers, in_flight=2):
+        for decoded in ahead(range(20), load, workers, 2):
             found.append(decoded)
     assert [d.clip is None for d in found] == [False, True, False][: len(found)]
     if len(found) > 1:
@@ -74,7 +80,7 @@ def test_closing_early_starts_nothing_more_and_does_not_hang(workers):
         begun.append(row)
         return clip(row)
 
-    clips = decode_in_order(range(1000), load, workers=workers, in_flight=3)
+    clips = ahead(range(1000), load, workers, 3)
     next(clips)
     clips.close()
     time.sleep(0.05)
@@ -82,6 +88,32 @@ def test_closing_early_starts_nothing_more_and_does_not_hang(workers):
     assert count <= 1 + 3
     time.sleep(0.05)
     assert len(begun) == count
+
+
+def test_closing_early_kills_what_decoders_started():
+    def load(row):
+        if row:
+            run_ffmpeg(["sleep", "4326.25"], deadline=time.monotonic() + 60, max_output=10)
+        return clip(row)
+
+    def running():
+        return [p for p in Path("/proc").glob("[0-9]*/cmdline") if _holds(p, b"4326.25")]
+
+    clips = ahead(range(3), load, 3, 3)
+    next(clips)
+    while len(running()) < 2:
+        time.sleep(0.01)
+    start = time.monotonic()
+    clips.close()
+    assert running() == []
+    assert time.monotonic() - start < 8  # it did not give up waiting
+
+
+def _holds(path, word):
+    try:
+        return word in path.read_bytes()
+    except OSError:
+        return False
 
 
 def test_an_interrupt_while_waiting_ends_at_once():
@@ -96,5 +128,32 @@ def test_an_interrupt_while_waiting_ends_at_once():
     threading.Timer(0.05, release.set).start()
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        list(decode_in_order(range(100), load, workers=3, in_flight=2))
+        list(ahead(range(100), load, 3, 2))
     assert time.monotonic() - start < 3
+
+
+def test_the_number_of_decoders_and_the_queue_can_change_on_the_way():
+    at_work, most, lock = 0, 0, threading.Lock()
+
+    def load(row):
+        nonlocal at_work, most
+        with lock:
+            at_work += 1
+            most = max(most, at_work)
+        time.sleep(0.003)
+        with lock:
+            at_work -= 1
+        return clip(row)
+
+    clips = DecodeAhead(range(60), load, threads=6, workers=1, in_flight=8)
+    found = [next(clips).row for _ in range(10)]
+    assert most == 1
+    clips.resize(workers=4, in_flight=12)
+    found += [next(clips).row for _ in range(20)]
+    assert 1 < most <= 4
+    time.sleep(0.05)  # whatever had begun ends
+    most = 0
+    clips.resize(workers=2, in_flight=64)
+    found += [decoded.row for decoded in clips]
+    assert most <= 2
+    assert found == list(range(60))

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mastaf.cache import console
+from mastaf.extract.cli import command
 from mastaf.extract.container import claimed_frames
 from mastaf.extract.decode import decode_clip
 from mastaf.extract.errors import ExtractError, VideoError
@@ -62,6 +64,23 @@ def test_odd_names_of_frames_and_folders(
     for k, name in enumerate(ODD_NAMES[:12]):
         (folder / f"{k}{name}.png").write_bytes((frame_folder / f"f{k + 1}.png").read_bytes())
     assert frame_numbers(decode_clip(folder, frames=12, rule=rule).pixels) == list(range(12))
+
+
+def test_odd_names_in_a_whole_run(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also as names of classes; names that are not UTF-8 are left out of a data set, and counted."""
+    for name in ODD_NAMES:
+        for place in (tmp_path / "videos/walk" / name, tmp_path / "videos" / name / "clip?#:.mp4"):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(video.read_bytes())
+    line = ("--backbone", "r3d-tiny", "--weights", "random", "--devices", "cpu", "--size", "32", "--frames", "4")
+    where = ("--dataset", "folder", "--root", str(tmp_path / "videos"), "--out", str(tmp_path / "s.zarr"))
+    with pytest.raises(SystemExit) as leaving:
+        console.run(command, [*line, *where])
+    out = capsys.readouterr().out
+    assert leaving.value.code == 0, out
+    done = 2 * (len(ODD_NAMES) - 1) - 1  # `-version` ends like no video
+    assert f"done: {done} videos extracted" in out
+    assert "ignored names that are not UTF-8: 2" in out
 
 
 def test_relative_path(video: Path, tmp_path: Path, rule: PixelRule, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,6 @@ from mastaf.extract.videos import Video, ordered_index
 def test_the_next_command_fits_the_classes_that_are_there(capsys, split_of, expected):
     index = ordered_index([Video(f"{c}.mp4", f"{c}.mp4", c, split) for c, split in split_of.items()])
     counts = {"done": 1, "skipped": 0, "failed": 0, "missing": 0}
-    summary = ExtractSummary(**counts, seconds={}, bound="", videos_per_second=1, failures=[])
+    summary = ExtractSummary(**counts, seconds={}, bound="", decoders=2, videos_per_second=1, failures=[])
     say_what_is_next(summary, Path("s 1.zarr"), index)
     assert capsys.readouterr().out == f"next: mastaf-fewshot {expected}\n"

@@ -1,6 +1,7 @@
 """The extraction run: what it writes, how it resumes, what it refuses."""
 
 import errno
+import re
 import threading
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import torch
 from mastaf.cache.errors import CacheError, SpecMismatchError, StoppedError
 from mastaf.cache.index import DONE, FAILED, MISSING, VideoIndex
 from mastaf.cache.store import open_store, writer_lock
+from mastaf.extract import pipeline as pipeline_module
 from mastaf.extract import run as run_module
 from mastaf.extract import shard_work
 from mastaf.extract.backbones.base import Backbone, StagedNet
@@ -74,7 +76,7 @@ class FakeDecoder:
         self.interrupt_at = None
         self._lock = threading.Lock()
 
-    def __call__(self, path, *, frames, rule, sampling="even", key="", timeout_s=120):
+    def __call__(self, path, *, frames, rule, views, sampling="even", key="", **_how):
         with self._lock:
             self.calls.append(key)
             number = len(self.calls)
@@ -82,7 +84,7 @@ class FakeDecoder:
             raise KeyboardInterrupt
         if key in self.broken:
             raise VideoError(self.broken[key])
-        return Clip(clip_of(key, frames, rule.size), self.notes.get(key, ""))
+        return Clip(views_of(key, views, frames, rule.size), self.notes.get(key, ""))
 
 
 def clip_of(key, frames=FRAMES, size=SIZE):
@@ -90,10 +92,17 @@ def clip_of(key, frames=FRAMES, size=SIZE):
     return random.integers(0, 256, (frames, size, size, 3), np.uint8)
 
 
+def views_of(key, views, frames=FRAMES, size=SIZE):
+    """uint8 [views, frames, size, size, 3]: the clip, the mirrored clip, others of their own."""
+    plain = clip_of(key, frames, size)
+    known = {"plain": plain, "flip": plain[:, :, ::-1]}
+    return np.stack([known[view] if view in known else clip_of(key + view, frames, size) for view in views])
+
+
 @pytest.fixture
 def decoder(monkeypatch):
     fake = FakeDecoder()
-    monkeypatch.setattr(run_module, "decode_clip", fake)
+    monkeypatch.setattr(pipeline_module, "decode_clip", fake)
     return fake
 
 
@@ -249,13 +258,13 @@ class Contrast(torch.nn.Module):
 
 
 def test_a_cube_of_nan_is_a_failed_row(tmp_path, go, monkeypatch):
-    def decode(path, *, frames, rule, sampling, key):
-        grey = np.full((FRAMES, SIZE, SIZE, 3), 127, np.uint8)
-        return Clip(grey if key == "train/1/1.mp4" else clip_of(key), "")
+    def decode(path, *, frames, rule, views, sampling, key, **_how):
+        grey = np.full((1, FRAMES, SIZE, SIZE, 3), 127, np.uint8)
+        return Clip(grey if key == "train/1/1.mp4" else views_of(key, views), "")
 
     backbone = make_backbone()
     backbone.module.conv = torch.nn.Sequential(Contrast(), backbone.module.conv)
-    monkeypatch.setattr(run_module, "decode_clip", decode)
+    monkeypatch.setattr(pipeline_module, "decode_clip", decode)
     summary = go(backbone=backbone)
     (failure,) = summary.failures
     assert failure["key"] == "train/1/1.mp4"
@@ -337,11 +346,11 @@ def test_stores_of_other_batches_are_not_filled_in_one_pass(tmp_path, go):
 
 
 def test_one_overflow_spares_the_other_rows_of_its_batch(tmp_path, go, monkeypatch):
-    def decode(path, *, frames, rule, sampling, key):
-        pixels = clip_of(key) if key == "train/1/1.mp4" else np.full((FRAMES, SIZE, SIZE, 3), 127, np.uint8)
-        return Clip(pixels, "a note")
+    def decode(path, *, frames, rule, views, sampling, key, **_how):
+        grey = np.full((1, FRAMES, SIZE, SIZE, 3), 127, np.uint8)
+        return Clip(views_of(key, views) if key == "train/1/1.mp4" else grey, "a note")
 
-    monkeypatch.setattr(run_module, "decode_clip", decode)
+    monkeypatch.setattr(pipeline_module, "decode_clip", decode)
     summary = go(backbone=make_backbone(gain=1e5))
     assert [failure["key"] for failure in summary.failures] == ["train/1/1.mp4"]
     assert 1 not in open_store(tmp_path / "s.zarr").notes()
@@ -357,12 +366,34 @@ def test_the_flipped_view_is_the_cube_of_the_mirrored_clip(tmp_path, go):
     assert (store.read([4], view=0) != store.read([4], view=1)).any()
 
 
-def test_a_flip_that_changes_classes_is_refused_unless_allowed(tmp_path, go):
-    videos = make_videos(tmp_path, name="motion", flip_keeps_class=False)
-    with pytest.raises(ExtractError, match=r"view 'flip' would change classes: in 'motion' .*--allow-flip"):
-        go(videos=videos, views=("plain", "flip"))
+def test_a_view_keeps_its_bits_whatever_is_extracted_beside_it(tmp_path, go):
+    go(out="one.zarr")
+    go(out="many.zarr", views=("plain", "t1", "topleft", "flip"))
+    one, many = (all_cubes(open_store(tmp_path / name)) for name in ("one.zarr", "many.zarr"))
+    assert one.shape[1:2] + many.shape[1:2] == (1, 4)
+    assert (one[:, 0] == many[:, 0]).all()
+    for view in (1, 2, 3):
+        assert (many[:, view] != many[:, 0]).any(axis=(1, 2, 3, 4)).all()
+
+
+@pytest.mark.parametrize("sampling", ["middle", "shuffled"])
+def test_a_control_has_no_jittered_view(tmp_path, go, sampling):
+    with pytest.raises(
+        ExtractError, match=rf"sampling \({sampling}\) must be even with view 't1'.* drop t1 and left\+t2"
+    ):
+        go(views=("plain", "flip", "t1", "left+t2"), sampling=sampling)
     assert not (tmp_path / "s.zarr").exists()
-    go(videos=videos, views=("plain", "flip"), allow_flip=True)
+    go(views=("plain", "left", "flip"), sampling=sampling)
+
+
+@pytest.mark.parametrize("view", ["flip", "topleft+t2+flip"])
+def test_a_flip_that_changes_classes_is_refused_unless_allowed(tmp_path, go, view):
+    videos = make_videos(tmp_path, name="motion", flip_keeps_class=False)
+    with pytest.raises(ExtractError, match=rf"view '{re.escape(view)}' would change .* in 'motion' .*--allow-flip"):
+        go(videos=videos, views=("plain", "t1", view))
+    assert not (tmp_path / "s.zarr").exists()
+    go(videos=videos, views=("plain", "t1", "left+t1"), out="no_flip.zarr")
+    go(videos=videos, views=("plain", view), allow_flip=True)
     assert open_store(tmp_path / "s.zarr").header.provenance["allow_flip"] is True
 
 
@@ -479,15 +510,16 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path, go, monkeypatch, 
     ],
 )
 def test_wrong_options_are_named(go, change, message):
-    with pytest.raises(ExtractError, match=message):
+    with pytest.raises((ExtractError, CacheError), match=message):
         go(**change)
 
 
 def test_a_store_of_another_kind_of_device_is_refused(tmp_path, go, monkeypatch):
-    monkeypatch.setattr(run_module, "device_name", lambda device: "cuda Imaginary 9000")
+    for module in (run_module, pipeline_module):
+        monkeypatch.setattr(module, "device_name", lambda device: "cuda Imaginary 9000")
     go(limit=3)
     monkeypatch.undo()
-    monkeypatch.setattr(run_module, "decode_clip", FakeDecoder())
+    monkeypatch.setattr(pipeline_module, "decode_clip", FakeDecoder())
     with pytest.raises(ExtractError, match="computed on cuda Imaginary 9000, and this run is on cpu"):
         go()
 

@@ -38,17 +38,26 @@ KINDS = [
     (".h5", "", "mmap"),
     (".zarr", "zstd", "ram"),
     (".zarr", "zstd", "stream"),
+    ("s3", "", "ram"),
+    ("s3", "", "stream"),
+    ("s3", "zstd", "stream"),
 ]
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, tmp_path: Path, suffix: str) -> Any:
+    """Where a store of a kind is to be."""
+    if suffix == "s3":
+        return request.getfixturevalue("bucket").new_place() / "s.zarr"
+    return tmp_path / f"s{suffix}"
 
 
 @pytest.mark.parametrize(("suffix", "compress", "kind"), KINDS)
 @pytest.mark.parametrize("threads", [1, 2])
-def test_episodes_hold_the_stored_cubes(
-    tmp_path: Path, make_store: Make, suffix: str, compress: str, kind: str, threads: int
-) -> None:
+def test_episodes_hold_the_stored_cubes(place: Any, make_store: Make, compress: str, kind: str, threads: int) -> None:
     # Two views, one failed row, several shards.
     store = make_store(
-        tmp_path / f"s{suffix}",
+        place,
         cube_shape=(40, 2, 21, 20),
         videos=3,
         views=("plain", "flip"),
@@ -79,10 +88,10 @@ def test_episodes_hold_the_stored_cubes(
 @pytest.mark.parametrize(("suffix", "compress", "kind"), KINDS)
 @pytest.mark.parametrize("shot", [1, 3])
 def test_related_episodes_are_those_of_the_cubes(
-    tmp_path: Path, make_store: Make, suffix: str, compress: str, kind: str, shot: int
+    place: Any, make_store: Make, compress: str, kind: str, shot: int
 ) -> None:
     shape = (40, 1, 2, 2)
-    store = make_store(tmp_path / f"s{suffix}", cube_shape=shape, views=("plain", "flip"), compress=compress)
+    store = make_store(place, cube_shape=shape, views=("plain", "flip"), compress=compress)
     bank = FeatureBank(store, "val", views=(0, 1), bank=kind)
     assert (bank.self_maps is not None) == (kind == "ram")
     chunks = []
@@ -122,13 +131,15 @@ def test_bf16_banks_round_cubes_and_products_alone(toy_store: Any) -> None:
 def test_the_bank_follows_from_the_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mastaf.fewshot.residence.free_memory", lambda: 10 * 10**9)
     cpu = torch.device("cpu")
-    for nbytes, compressed, kind in (
-        (5 * 10**9, False, "ram"),
-        (5 * 10**9, True, "ram"),
-        (9 * 10**9, False, "mmap"),
-        (9 * 10**9, True, "stream"),
+    for nbytes, compressed, remote, kind in (
+        (5 * 10**9, False, False, "ram"),
+        (5 * 10**9, True, False, "ram"),
+        (5 * 10**9, False, True, "ram"),
+        (9 * 10**9, False, False, "mmap"),
+        (9 * 10**9, True, False, "stream"),
+        (9 * 10**9, False, True, "stream"),
     ):
-        found = choose_residence(None, nbytes=nbytes, device=cpu, compressed=compressed, format=".zarr")
+        found = choose_residence(None, nbytes=nbytes, device=cpu, compressed=compressed, format=".zarr", remote=remote)
         assert found.kind == kind
         assert f"{nbytes / 1e9:.2f} GB" in str(found)
 
@@ -138,12 +149,20 @@ def test_the_bank_follows_from_the_sizes(monkeypatch: pytest.MonkeyPatch) -> Non
     [
         ("disk", {}, r"bank \(disk\) must be one of gpu, ram, mmap, stream"),
         ("gpu", {}, r"bank \(gpu\) must go with an accelerator, not --device cpu"),
+        ("mmap", {"remote": True}, "store on a disk"),
         ("mmap", {"compressed": True}, "not compressed; give --bank ram or stream"),
         ("stream", {"format": ".h5"}, r"\.zarr store, not \.h5"),
     ],
 )
 def test_banks_that_cannot_be_are_refused(asked: str, facts: dict[str, Any], words: str) -> None:
-    given = {"nbytes": 1, "device": torch.device("cpu"), "compressed": False, "format": ".zarr", **facts}
+    given = {
+        "nbytes": 1,
+        "device": torch.device("cpu"),
+        "compressed": False,
+        "format": ".zarr",
+        "remote": False,
+        **facts,
+    }
     with pytest.raises(FewShotError, match=words):
         choose_residence(asked, **given)
 
@@ -222,6 +241,18 @@ def test_training_draws_views_only_where_a_flip_keeps_the_class(tmp_path: Path, 
     assert training_views(loses.header) == (0,)
     loses.header.provenance["allow_flip"] = True
     assert training_views(loses.header) == (0, 1)
+
+
+def test_views_without_a_flip_are_always_drawn(tmp_path: Path, make_store: Make) -> None:
+    views = ("plain", "t1", "topleft+t1+flip", "topleft", "flip", "t2")
+    loses = make_store(tmp_path / "a.zarr", views=views, flip_keeps_class=False)
+    assert training_views(loses.header) == (0, 1, 3, 5)
+    keeps = make_store(tmp_path / "b.zarr", views=views)
+    assert training_views(keeps.header) == (0, 1, 2, 3, 4, 5)
+    drawn = draw_views(3, 0, 500, 7, training_views(loses.header))
+    assert set(drawn.ravel().tolist()) == {0, 1, 3, 5}
+    counts = np.bincount(drawn.ravel())[[0, 1, 3, 5]]
+    assert abs(counts / drawn.size - 0.25).max() < 0.03
 
 
 def test_views_depend_on_seed_and_episode_alone() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mastaf.fewshot.bank import FeatureBank
 from mastaf.fewshot.checkpoint import load_run
 from mastaf.fewshot.errors import FewShotError
 from mastaf.fewshot.evaluate import evaluate
@@ -371,3 +372,59 @@ def test_views_are_drawn_in_training_alone(tmp_path: Path, make_store: Make) -> 
     assert json.loads((tmp_path / "b" / "config.json").read_text())["views"] == [0]
     first, second = (load_run(tmp_path / name, both).method.state_dict() for name in "ab")
     assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+VIEWS = ("plain", "t1", "left+flip", "topleft+t2")
+
+
+def test_views_that_may_not_be_drawn_change_nothing(tmp_path: Path, make_store: Make) -> None:
+    """With a flip that changes classes, training is that on a store without the flipped view."""
+    store = make_store(tmp_path / "a.zarr", views=VIEWS, flip_keeps_class=False)
+    train(store, out=tmp_path / "run", **SMALL)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["views"] == [0, 1, 3]
+    drawn = set()
+    real = FeatureBank.gather
+
+    def watched(self: FeatureBank, positions: np.ndarray, views: np.ndarray, out: torch.Tensor) -> torch.Tensor:
+        drawn.update(views.tolist())
+        return real(self, positions, views, out)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FeatureBank, "gather", watched)
+        train(store, out=tmp_path / "again", **SMALL)
+        assert drawn == {0, 1, 3}
+        drawn.clear()
+        evaluate(store, tmp_path / "run", way=3, episodes=50, out=tmp_path)
+        assert drawn <= {0}
+
+
+def test_evaluation_reads_the_plain_view_alone(tmp_path: Path, make_store: Make) -> None:
+    alone = make_store(tmp_path / "a.zarr", views=("plain",))
+    many = make_store(tmp_path / "b.zarr", views=VIEWS)
+    scores = [
+        evaluate(store, method_keywords={"variant": "neighbor"}, way=3, episodes=200, out=tmp_path / name)["accuracy"]
+        for name, store in (("a", alone), ("b", many))
+    ]
+    assert scores[0] == scores[1]
+
+
+def test_a_run_that_draws_views_continues_to_the_same_bits(
+    tmp_path: Path, make_store: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store(tmp_path / "s.zarr", views=VIEWS)
+    train(store, out=tmp_path / "whole", **SMALL)
+    real = Trainer._validate
+
+    def stop(self: Trainer, progress: Any) -> dict[str, Any]:
+        if progress.episodes == 72:
+            raise KeyboardInterrupt
+        return real(self, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_validate", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(store, out=tmp_path / "cut", **SMALL)
+    train(store, out=tmp_path / "cut", **SMALL)
+    for name in ("last", "best"):
+        files = [(tmp_path / run / f"{name}.safetensors").read_bytes() for run in ("whole", "cut")]
+        assert files[0] == files[1]

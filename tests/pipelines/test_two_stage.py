@@ -50,6 +50,17 @@ def test_a_flat_folder_scores_neighbor_and_a_broken_video_is_named(videos, masta
     assert "3-way 1-shot accuracy on test classes" in said
 
 
+def test_links_out_of_the_root_are_followed_when_asked(videos, mastaf, tmp_path) -> None:
+    root = videos(flat=("rock", "chase"))
+    (root / "rock").rename(tmp_path / "elsewhere")
+    (root / "rock").symlink_to(tmp_path / "elsewhere")
+    command = ("two-stage", "--root", root, "--out", tmp_path / "out", "--episodes", 100)
+    status, _, complaint = mastaf(*command)
+    assert (status, "only one class, 'chase'" in complaint) == (2, True)
+    status, said, _ = mastaf(*command, "--follow-links")
+    assert (status, "2-way 1-shot accuracy" in said) == (0, True)
+
+
 def test_val_classes_are_scored_where_there_are_no_test_classes_and_nothing_is_selected_on_them(
     videos, mastaf, tmp_path
 ) -> None:

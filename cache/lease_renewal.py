@@ -1,0 +1,49 @@
+"""Renewing a lease beside the work that it protects, and stopping that work when the lease is lost."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Self
+
+from .errors import CacheError
+
+
+class Renewal(AbstractContextManager["Renewal"]):
+    """While the block runs, calls renew() `every` so many seconds: it gives '' while the lease is ours, else why not.
+
+    A lease that was taken by others, or could not be renewed for `patience` seconds, is lost: `lost` says why, and the
+    main thread is interrupted as by Ctrl-C.
+    """
+
+    def __init__(self, renew: Callable[[], str], *, every: float, patience: float) -> None:
+        self._renew, self._every, self._patience = renew, every, patience
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+        self.lost = ""
+
+    def _run(self) -> None:
+        last = time.monotonic()
+        while not self._done.wait(self._every):
+            try:
+                self.lost = self._renew()
+                last = time.monotonic()
+            except (CacheError, OSError) as error:
+                if time.monotonic() - last > self._patience:
+                    self.lost = str(error)
+            if self.lost and not self._done.is_set():
+                # A signal, because _thread.interrupt_main would wait for the end of a system call.
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                return
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()

@@ -1,0 +1,186 @@
+"""Shards in this process: decoders -> bounded queue -> batches -> device -> one writer, all at the same time.
+
+    decoder threads   clip clip clip clip clip      each drives an ffmpeg process; at most `in_flight` clips ahead
+    this thread          [batch 0] [batch 1] ...    forward passes; a batch never crosses a shard
+    writer thread                  [shard 0]        checksums, file, record; one shard being written, none waiting
+
+Memory: the decoded clips in flight, one batch of clips with its activations, and two shards of each store. None of it
+grows with the data set.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..cache.store import Store
+from .backbones.base import Backbone
+from .decode import Clip, decode_clip
+from .decode_ahead import DecodeAhead, Decoded
+from .links import Links
+from .recipe import device_name
+from .shard_work import Forward, ShardWork
+from .tasks import ShardDone, ShardTask
+from .timer import Timer, bound_of
+from .tuning import Tuner
+from .workers import default_workers
+
+Tell = Callable[[int, int, str], None]  # videos just tried, how many of them failed, what bounds the run
+
+
+class Pipeline:
+    """A network on a device, and the stores that its cubes go to: one for each of `backbones`, its layers.
+
+    root: of the videos; workers, queue: decoders and clips ahead, chosen by measuring where they are None; timeout_s:
+    for decoding one video; links: where links among the videos may lead; stop_on_failure: end behind the first video
+    that fails.
+    """
+
+    def __init__(
+        self,
+        stores: Sequence[Store],
+        backbones: Sequence[Backbone],
+        *,
+        root: Path,
+        device: torch.device,
+        workers: int | None,
+        queue: int | None,
+        timeout_s: float,
+        links: Links,
+        stop_on_failure: bool,
+    ) -> None:
+        self._stores, self._root, self._device = stores, root, device_name(device)
+        self._timeout_s, self._links, self._stop_on_failure = timeout_s, links, stop_on_failure
+        self._header, spec = stores[0].header, stores[0].spec
+        self._sampling, self._views, self._network = spec.sampling, spec.views, backbones[0]
+        self._forward = Forward(backbones, views=spec.views, precision=spec.precision, device=device)
+        clip_bytes = int(np.prod(self._forward.clip_shape))
+        self._tuner = Tuner(
+            workers=workers, queue=queue, most=default_workers(), batch=self._header.batch, clip_bytes=clip_bytes
+        )
+
+    def run(self, tasks: Sequence[ShardTask], *, tell: Tell) -> Generator[ShardDone]:
+        """Do the shards, in order; each is yielded once it is committed.
+
+        With `stop_on_failure` the shard with the first failed row is the last one, and its later rows are left as they
+        were. With the iterator closed early, or an error, the shard that is being written is finished. No ffmpeg stays.
+        """
+        timer, reported = Timer(), Timer()
+        with ThreadPoolExecutor(1, "writer") as executor, closing(self._decode(tasks)) as clips:
+            writing: Future[ShardDone] | None = None
+            for task in tasks:
+                works, broken = self._fill(task, clips, timer, tell)
+                if writing is not None:
+                    yield self._finished(writing, timer, reported)
+                writing = executor.submit(self._commit, task, works, broken, timer)
+                if broken is not None:
+                    break
+            if writing is not None:
+                yield self._finished(writing, timer, reported)
+
+    def _decode(self, tasks: Sequence[ShardTask]) -> DecodeAhead:
+        paths = {row: path for task in tasks for row, path in task.paths.items()}
+        keys = self._stores[0].index.keys
+
+        def load(row: int) -> Clip:
+            path, network = self._root / paths[row], self._network
+            return decode_clip(
+                path,
+                frames=network.frames,
+                rule=network.pixels,
+                views=self._views,
+                sampling=self._sampling,
+                key=keys[row],
+                timeout_s=self._timeout_s,
+                links=self._links,
+            )
+
+        ahead = self._tuner.ahead
+        return DecodeAhead(
+            [row for task in tasks for row in task.every],
+            load,
+            threads=self._tuner.threads,
+            workers=ahead.workers,
+            in_flight=ahead.in_flight,
+        )
+
+    def _finished(self, writing: Future[ShardDone], timer: Timer, reported: Timer) -> ShardDone:
+        """The shard that was given to the writer, with the seconds since the one before."""
+        with timer.measure("write_wait"):
+            done = writing.result()
+        since = {stage: timer.seconds[stage] - reported.seconds[stage] for stage in timer.seconds}
+        reported.add(since)
+        return replace(done, seconds=since)
+
+    def _fill(
+        self, task: ShardTask, clips: DecodeAhead, timer: Timer, tell: Tell
+    ) -> tuple[list[ShardWork], int | None]:
+        """The shard of each store that lacks rows of it, filled, and the failed row that ends the run, if one does.
+
+        Slots are fixed: a row's place in its batch is its place in the shard, the others are fed zeros, and the last
+        batch is padded to the full size. So a row's bits do not depend on which rows are done with it.
+        """
+        works = [ShardWork(store, task.shard, rows) for store, rows in zip(self._stores, task.rows, strict=True)]
+        rows, batch = task.every, self._header.batch
+        start = task.shard * self._header.shard_rows
+        for first in sorted({row - (row - start) % batch for row in rows}):
+            of_batch = [row for row in rows if first <= row < first + batch]
+            usable = self._take(of_batch, works, clips, timer)
+            if usable:
+                self._pass(usable, first, works, clips, timer)
+            failed = set[int]().union(*(work.failed for work in works)).intersection(of_batch)
+            tell(len(of_batch), len(failed), bound_of(timer.seconds))
+            if failed and self._stop_on_failure:
+                return works, min(failed)
+        return works, None
+
+    def _take(
+        self, rows: Sequence[int], works: Sequence[ShardWork], clips: DecodeAhead, timer: Timer
+    ) -> dict[int, Decoded]:
+        """The clips of a batch's `rows` that could be decoded, by row; the others fail."""
+        usable: dict[int, Decoded] = {}
+        for row in rows:
+            with timer.measure("wait"):
+                decoded = next(clips)
+            timer.seconds["decode"] += decoded.seconds
+            self._tuner.decoded(decoded.seconds)
+            if decoded.clip is not None:
+                usable[row] = decoded
+                continue
+            for work in works:
+                work.fail(row, decoded.reason, decoded.seen)
+            if self._stop_on_failure:
+                break
+        return usable
+
+    def _pass(
+        self, usable: dict[int, Decoded], first: int, works: Sequence[ShardWork], clips: DecodeAhead, timer: Timer
+    ) -> None:
+        """One forward pass of the clips, by row, of the batch that begins with row `first`."""
+        pixels = np.zeros((self._header.batch, *self._forward.clip_shape), np.uint8)  # [b, views, frames, h, w, 3]
+        notes: dict[int, str] = {}
+        for row, decoded in usable.items():
+            if decoded.clip is not None:
+                pixels[row - first] = decoded.clip.views
+                notes |= {row: decoded.clip.note} if decoded.clip.note else {}
+        before = timer.seconds["forward"]
+        with timer.measure("forward"):
+            cubes = self._forward(pixels)  # of [b, views, c, t, h, w]
+        if self._tuner.passed(self._header.batch, timer.seconds["forward"] - before):
+            clips.resize(workers=self._tuner.ahead.workers, in_flight=self._tuner.ahead.in_flight)
+        slots, seen = [row - first for row in usable], {row: decoded.seen for row, decoded in usable.items()}
+        for work, of_layer in zip(works, cubes, strict=True):
+            work.put(list(usable), of_layer[slots], notes, seen)
+
+    def _commit(self, task: ShardTask, works: Sequence[ShardWork], broken: int | None, timer: Timer) -> ShardDone:
+        """Write the shards; in the writer's thread."""
+        with timer.measure("write"):
+            for work in works:
+                if work.rows:  # this shard of this store may have been finished before
+                    work.write(device=self._device)
+        failed = set[int]().union(*(work.failed for work in works))
+        return ShardDone(task.shard, len(task.every), len(failed), {}, self._tuner.ahead.workers, broken)
