@@ -9,7 +9,8 @@ from ..bags import sum_rows
 from ..bank import FeatureBank
 from ..side_by_side import SideBySide
 
-_TILE = 16  # videos whose inner products with as many others are computed at once
+_TILE = 80  # videos whose inner products with as many others are computed at once
+_POSITIONS = 8  # of a product
 
 
 class ShotSquares:
@@ -53,14 +54,17 @@ class ShotSquares:
     def _fill(self, tile: tuple[np.ndarray, np.ndarray]) -> None:
         """The inner products of each of some videos with each of others, both ways."""
         one, other = tile
-        buffers, bank = self._workers.buffers, self._bank
-        videos = one if other is one else np.concatenate([one, other])
+        videos, bank = one if other is one else np.concatenate([one, other]), self._bank
         shape = (len(videos), self.size, bank.store.spec.cube_shape[0])
-        out = buffers.take("cubes", shape, bank.product_dtype, bank.device)
-        cubes = bank.gather(videos, np.zeros_like(videos), out).transpose(0, 1)  # [L, videos, c]
-        products = (cubes[:, : len(one)] @ cubes[:, -len(other) :].transpose(1, 2)).float()  # [L, one, other]
-        for rows, found in (
-            (self._rows(one[:, None], other), products.permute(1, 2, 0)),
-            (self._rows(other[:, None], one), products.permute(2, 1, 0)),
+        # As the bank has them: a cube is read once, and widened a few positions at a time.
+        cubes = bank.gather(videos, np.zeros_like(videos), torch.empty(shape, dtype=bank.dtype, device=bank.device))
+        found = torch.empty(len(one), len(other), self.size, device=bank.device)
+        for start in range(0, self.size, _POSITIONS):
+            part = cubes[:, start : start + _POSITIONS].transpose(0, 1).to(bank.product_dtype)  # [p, videos, c]
+            products = part[:, : len(one)] @ part[:, -len(other) :].transpose(1, 2)  # [p, one, other]
+            found[..., start : start + _POSITIONS] = products.permute(1, 2, 0)
+        for rows, products in (
+            (self._rows(one[:, None], other), found),
+            (self._rows(other[:, None], one), found.transpose(0, 1)),
         ):
-            self._table[torch.from_numpy(rows.ravel()).to(bank.device)] = found.flatten(0, 1)
+            self._table.index_copy_(0, torch.from_numpy(rows.ravel()).to(bank.device), products.flatten(0, 1))
