@@ -47,7 +47,8 @@ class Chunk:
         products: Products | None = None,
     ) -> None:
         self.bank, self.rows = bank, rows
-        self.views, self._ids, self.buffers = views, train_class_ids, buffers or Buffers()
+        self.views, self._ids, self._buffers = views, train_class_ids, buffers or Buffers()
+        self.map_buffers = self._buffers  # of the cubes that maps are made of
         self._products = products
         self.following: Chunk | None = None
 
@@ -57,7 +58,7 @@ class Chunk:
     @cached_property
     def episode(self) -> Episode:
         """The cubes, float32."""
-        episode = self.bank.episode(self.rows, train_class_ids=self._ids, views=self.views, buffers=self.buffers)
+        episode = self.bank.episode(self.rows, train_class_ids=self._ids, views=self.views, buffers=self._buffers)
         self._announce()
         return episode
 
@@ -123,4 +124,4 @@ class Chunk:
         """Room for `count` cubes, [count, L, c]."""
         c, *sizes = self.bank.store.spec.cube_shape
         shape = (count, int(np.prod(sizes)), c)
-        return self.buffers.take(name, shape, self.bank.product_dtype, self.bank.device)
+        return self.map_buffers.take(name, shape, self.bank.product_dtype, self.bank.device)

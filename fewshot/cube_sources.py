@@ -17,7 +17,6 @@ from torch import Tensor
 
 from ..cache.reading_ahead import shards_in_order
 from ..cache.store import Store
-from .bags import sum_rows
 from .buffers import Buffers
 
 
@@ -73,8 +72,7 @@ class HeldCubes:
         m, shot = positions.shape
         places = self._places(positions.ravel(), views.ravel())  # [m * shot]
         if out.dtype == self.cubes.dtype or self.cubes.device.type != "cpu":
-            summed = sum_rows(self.cubes.flatten(1), places.view(m, shot))  # [m, L * c]
-            torch.mul(summed.view(out.shape), 1 / shot, out=out)
+            torch.mul(_bags(places.view(m, shot), self.cubes), 1 / shot, out=out)
             return
         wide = torch.empty_like(out[0])  # [L, c]; not kept, because several threads may be here at once
         for target, (first, *others) in zip(out, places.view(m, shot).tolist(), strict=True):
@@ -119,6 +117,14 @@ class MappedCubes:
             # A compressed store has no maps; `choose_residence` refuses it before.
             self._maps[shard] = self._store.read_shard(shard) if found is None else found
         return self._maps[shard]
+
+
+def _bags(places: Tensor, cubes: Tensor) -> Tensor:
+    """Sums over each row of places [m, shot] of cubes [n, L, c], accumulated in float32: [m, L, c]."""
+    if cubes.device.type == "cpu":
+        flat = torch.nn.functional.embedding_bag(places, cubes.flatten(1), mode="sum")  # [m, L*c]
+        return flat.unflatten(1, cubes.shape[1:])
+    return cubes[places].sum(1, dtype=torch.float32)
 
 
 def _runs(store: Store, rows: np.ndarray) -> Iterator[tuple[slice, Tensor]]:

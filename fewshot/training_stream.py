@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-import torch
-
 from ..cache.index import SPLITS
 from .bank import FeatureBank
 from .buffers import Buffers
@@ -44,21 +42,15 @@ class TrainingStream:
             yield from self._in_turn(start, count)
 
     def _with_maps(self, start: int, count: int) -> Iterator[Chunk]:
-        """Chunks that have their maps; other threads are busy with those that follow, so a head gets one."""
+        """Chunks that have their maps, while those that follow are made."""
         first, coming = self._ahead
         if coming is None or first != start:
-            _ = self.bank.self_maps  # once, and not by all threads
-            coming = made_ahead(self._from(start))
+            coming = made_ahead(self.bank, self._from(start))
         self._ahead = start + count, coming
-        threads = torch.get_num_threads()
         while count > 0:
             chunk = next(coming)
             count -= len(chunk)
-            torch.set_num_threads(1)
-            try:
-                yield chunk
-            finally:
-                torch.set_num_threads(threads)
+            yield chunk
 
     def _from(self, start: int) -> Iterator[Chunk]:
         """The chunks of all updates from `start` on."""

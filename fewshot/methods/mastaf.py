@@ -120,7 +120,7 @@ class MASTAF(Method):
     def score_rows(
         self, bank: FeatureBank, rows: EpisodeRows, advance: Callable[[int], None] | None = None
     ) -> Tensor | None:
-        """Logits [e, q, way] of a whole list of episodes; see `mastaf_list`."""
+        """Logits [e, q, way] of a list of one-shot episodes; see `mastaf_list`."""
         return score_list(self, bank, rows, advance) if can_score_list(self, bank, rows) else None
 
     def loss_maps(self, related: RelatedEpisode, *, smoothing: float = 0.0) -> Tensor:

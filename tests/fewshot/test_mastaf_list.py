@@ -8,8 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mastaf.fewshot.bank import FeatureBank
-from mastaf.fewshot.episode import EpisodeRows
-from mastaf.fewshot.methods import mastaf_list, shot_squares, summed_cubes
+from mastaf.fewshot.methods import mastaf_list
 from mastaf.fewshot.methods.mastaf import MASTAF
 from mastaf.fewshot.methods.pair_groups import group_pairs
 from mastaf.fewshot.sampler import EpisodeSampler
@@ -39,7 +38,7 @@ options = st.fixed_dictionaries(
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, make_store: Any) -> Any:
     path = tmp_path_factory.mktemp("list") / "s.zarr"
-    return make_store(path, cube_shape=CUBE, separation=0.5, failed=["nod/000"], videos={"lift": 5})
+    return make_store(path, cube_shape=CUBE, separation=0.5, failed=["nod/000"], videos={"lift": 3})
 
 
 def draw(bank: FeatureBank, count: int, **given: Any) -> Any:
@@ -58,37 +57,25 @@ def build(seed: int = 0, **keywords: Any) -> MASTAF:
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    option=options,
-    way=st.integers(2, 4),
-    shot=st.integers(1, 3),
-    queries=st.sampled_from((0, 1, 2)),
-    seed=st.integers(0, 99),
-)
+@given(option=options, way=st.integers(2, 4), queries=st.sampled_from((0, 1, 2)), seed=st.integers(0, 99))
 def test_a_list_is_scored_as_its_maps_are(
-    store: Any, option: dict[str, Any], way: int, shot: int, queries: int, seed: int
+    store: Any, option: dict[str, Any], way: int, queries: int, seed: int
 ) -> None:
     bank, method = FeatureBank(store, "test"), build(seed, **option)
     mode = {"query_mode": "per_class", "queries": queries} if queries else {}
-    rows = draw(bank, 25, way=way, shot=shot, **mode)
+    rows = draw(bank, 25, way=way, **mode)
     assert mastaf_list.can_score_list(method, bank, rows)
     found, expected = score_episodes(method, bank, rows), score_episodes(method, bank, rows, kept=KeptMaps())
     np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4)
 
 
-@pytest.mark.parametrize("shot", [1, 2])
-def test_blocks_and_rows_of_any_size_give_the_same_scores(
-    store: Any, monkeypatch: pytest.MonkeyPatch, shot: int
-) -> None:
+def test_blocks_and_rows_of_any_size_give_the_same_scores(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     bank, method = FeatureBank(store, "test"), build()
-    rows, done = draw(bank, 60, shot=shot), []
+    rows, done = draw(bank, 60), []
     whole = score_episodes(method, bank, rows)
     monkeypatch.setattr(mastaf_list, "_PAIR_BYTES", 2 * 4 * 12 * 3 * 7)
-    monkeypatch.setattr(mastaf_list, "_SET_BYTES", 3 * 4 * 12 * 3 * 7)
     monkeypatch.setattr(mastaf_list, "_MOST", 2)
-    monkeypatch.setattr(mastaf_list, "_SETS", 3)
-    monkeypatch.setattr(summed_cubes, "_ROWS", 5)
-    monkeypatch.setattr(shot_squares, "_TILE", 2)
+    monkeypatch.setattr(mastaf_list, "_ROWS", 5)
     np.testing.assert_allclose(score_episodes(method, bank, rows, advance=done.append), whole, rtol=1e-5, atol=1e-5)
     assert sum(done) == 60
     assert len(done) > 3
@@ -120,12 +107,32 @@ def test_bf16_is_near(store: Any) -> None:
 
 @pytest.mark.parametrize(
     ("given", "bank", "reads"),
-    [({}, "ram", True), ({"test_metric": "flat"}, "ram", False), ({}, "mmap", False), ({"shot": 2}, "ram", True)],
+    [
+        ({}, "ram", True),
+        ({"count": 3}, "ram", False),
+        ({"shot": 2}, "ram", False),
+        ({"test_metric": "flat"}, "ram", False),
+        ({}, "mmap", False),
+    ],
 )
 def test_where_a_list_cannot_be_scored_at_once(store: Any, given: dict[str, Any], bank: str, reads: bool) -> None:
-    shot = given.pop("shot", 1)
+    given = dict(given)
+    shot, count = given.pop("shot", 1), given.pop("count", 50)
     videos = FeatureBank(store, "test", bank=bank)
-    assert (build(**given).eval().score_rows(videos, draw(videos, 5, shot=shot)) is not None) == reads
+    assert (build(**given).eval().score_rows(videos, draw(videos, count, shot=shot)) is not None) == reads
+
+
+def test_scores_do_not_depend_on_the_number_of_threads(store: Any) -> None:
+    bank, method = FeatureBank(store, "test"), build()
+    rows = draw(bank, 200)
+    listed, mapped = score_episodes(method, bank, rows), score_episodes(method, bank, rows, kept=KeptMaps())
+    torch.set_num_threads(3)
+    try:
+        np.testing.assert_array_equal(score_episodes(method, bank, rows), listed)
+        np.testing.assert_array_equal(score_episodes(method, bank, rows, kept=KeptMaps()), mapped)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(1)
 
 
 @settings(max_examples=60, deadline=None)
@@ -142,25 +149,3 @@ def test_every_pair_is_in_one_group_of_its_video(videos: list[int], rows: int, m
             assert (row[len(real) :] == len(videos)).all()
             seen += real.tolist()
     assert sorted(seen) == list(range(len(videos)))
-
-
-@pytest.mark.parametrize("shot", [1, 2])
-def test_scores_do_not_depend_on_the_number_of_threads(store: Any, shot: int) -> None:
-    bank, method = FeatureBank(store, "test"), build()
-    rows = draw(bank, 200, shot=shot)
-    alone = score_episodes(method, bank, rows)
-    torch.set_num_threads(3)
-    try:
-        together = score_episodes(method, bank, rows)
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(1)
-    np.testing.assert_array_equal(together, alone)
-
-
-def test_shots_of_several_classes_are_left_to_maps(store: Any) -> None:
-    bank, rows = FeatureBank(store, "test"), draw(FeatureBank(store, "test"), 25, shot=2)
-    mixed = EpisodeRows(rows.support[:, ::-1].copy(), rows.query, rows.labels, rows.classes)
-    assert mastaf_list.can_score_list(build(), bank, mixed)
-    mixed.support[0, :, 0] = mixed.support[0, ::-1, 0]
-    assert not mastaf_list.can_score_list(build(), bank, mixed)
