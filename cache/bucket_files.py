@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -79,6 +80,19 @@ class BucketFiles:
         data = b"".join(parts)
         with explained(url):
             self._client.put(url.key, data, use_multipart=False)
+
+    def remove(self, name: str) -> None:
+        """See Files."""
+        url = self.where(name)
+        with explained(url), suppress(FileNotFoundError):
+            self._client.delete(url.key)
+
+    def clear(self) -> None:
+        """See Files."""
+        keys = [key for key, _, _ in self.listing(f"{self._url.key}/", most=_STRAY_OBJECTS)]
+        with explained(self._url), suppress(FileNotFoundError):
+            if keys:
+                self._client.delete(keys)
 
     def sizes(self, *, most: int) -> list[int]:
         """Bytes of each object; errors as `listing`."""

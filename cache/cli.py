@@ -1,26 +1,32 @@
-"""`mastaf-cache`: look into a store of cubes, check it, convert it, unlock it."""
+"""`mastaf-cache`: look into a store of cubes, check it, convert it, unlock it, hand its cubes to other programs."""
 
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import click
 
 from . import console
+from .export_names import FORMATS
+from .index import SPLITS
 from .place import StorePath
 from .text import shown
 
 _STORE = click.argument("path", metavar="STORE", type=console.STORE)
+_SHOWN = 10
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="mastaf")
 def cli() -> None:
-    """Look into a store of feature cubes, check it, convert it, unlock it.
+    """Look into a store of feature cubes, check it, convert it, unlock it, export it.
 
     \b
     Examples:
       mastaf-cache info cache/hmdb51_r3d.zarr
       mastaf-cache verify cache/hmdb51_r3d.zarr
       mastaf-cache convert cache/hmdb51_r3d.zarr cache/hmdb51_r3d.h5
+      mastaf-cache export cache/hmdb51_r3d.zarr exported/ --format webdataset
     """
 
 
@@ -116,6 +122,50 @@ def unlock(path: StorePath, force: bool, json_file: Path | None) -> None:
     done = remove(path, force=force)
     console.say(done)
     console.write_summary(json_file, {"path": str(path), "done": done})
+
+
+@cli.command()
+@_STORE
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--format", type=click.Choice(list(FORMATS)), required=True)
+@click.option("--split", type=click.Choice(SPLITS), help="Only this split  [default: all].")
+@click.option("--view", metavar="NAME", default="plain", show_default=True, help="Which view of each video.")
+@click.option(
+    "--shard-mb",
+    type=click.IntRange(1),
+    default=256,
+    show_default=True,
+    help="Size of a file of several videos (webdataset, safetensors), about.",
+)
+@console.json_option
+def export(path: StorePath, out: Path, shard_mb: int, json_file: Path | None, **options: Any) -> int:
+    """Write the cubes of STORE into the new folder OUT, for other programs; OUT appears whole or not at all.
+
+    npz: a file for each video. webdataset: tar files of NAME.cube.npy and NAME.json. safetensors: files of one tensor
+    `cubes` [m, c, t, h, w]. OUT/index.json says where each video's cube is, and which rows were left out because they
+    failed or are missing; then the exit status is 1.
+
+    \b
+    Examples:
+      mastaf-cache export cache/hmdb51_r3d.zarr hmdb51_npz --format npz --split test
+      mastaf-cache export cache/hmdb51_r3d.zarr hmdb51_wds --format webdataset --shard-mb 500
+    """
+    from .export import export_store
+    from .store import open_store, writer_lock
+
+    store = open_store(path)
+    with writer_lock(out), console.Progress(len(store.index), "export", "rows") as progress:
+        index = export_store(store, out, shard_bytes=shard_mb * 1_000_000, advance=progress.advance, **options)
+    states = Counter(video["state"] for video in index["left_out"])
+    absent = "".join(f", {count} {state} left out" for state, count in sorted(states.items()))
+    console.say(f"{out}: {len(index['videos'])} videos{absent}")
+    for video in index["left_out"][:_SHOWN]:
+        console.say(f"left out: {shown(video['key'])}: {shown(video['reason'])}")
+    if len(index["left_out"]) > _SHOWN:
+        console.say(f"... and {len(index['left_out']) - _SHOWN} more: {out / 'index.json'} has them all")
+    facts = {"store": str(path), "out": str(out), "format": index["format"], "videos": len(index["videos"])}
+    console.write_summary(json_file, facts | {"recipe": index["recipe"], "left_out": index["left_out"]})
+    return console.FINISHED_WITH_FAILURES if index["left_out"] else console.DONE
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """The files of a store by their names, wherever the store is: what a folder and object storage have in common."""
 
+import shutil
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -49,6 +50,14 @@ class Files(Protocol):
         """Put a file in place, whole or not at all."""
         ...
 
+    def remove(self, name: str) -> None:
+        """Remove a file, if there is one."""
+        ...
+
+    def clear(self) -> None:
+        """Remove every file, and the folder."""
+        ...
+
     def stamps(self, names: Sequence[str]) -> list[Hashable]:
         """For each file a value that changes with it, None where there is none."""
         ...
@@ -82,6 +91,14 @@ class FolderFiles:
         path.parent.mkdir(exist_ok=True)
         remove_leftovers(path)
         write_parts(path, parts)
+
+    def remove(self, name: str) -> None:
+        """See Files."""
+        (self.folder / name).unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """See Files; a link in the folder's place is left alone."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def stamps(self, names: Sequence[str]) -> list[Hashable]:
         """See Files."""

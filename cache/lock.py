@@ -41,6 +41,7 @@ def folder_lock(path: Path) -> Iterator[None]:
         held = _make(lock)
         if held is None:
             _remove_dead(path, lock)
+    _sweep(lock)
     try:
         yield
     finally:
@@ -221,6 +222,19 @@ def _same(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
         return False
+
+
+def _sweep(lock: Path) -> None:
+    """Remove what processes that were killed while they made or removed this lock left beside it."""
+    for entry in os.scandir(lock.parent):
+        if entry.name.startswith(f".{lock.name}."):
+            with suppress(OSError, CacheError):
+                descriptor = _open(Path(entry.path))
+                try:
+                    if _flock(descriptor):  # whoever still works with it holds it
+                        Path(entry.path).unlink()
+                finally:
+                    os.close(descriptor)
 
 
 def _remove(lock: Path, judged: int) -> None:

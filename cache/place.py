@@ -68,6 +68,11 @@ class ObjectUrl:
 StorePath = Path | ObjectUrl
 
 
+def absolute(path: StorePath) -> StorePath:
+    """The place by a name that means the same to every process, links followed."""
+    return path.resolve() if isinstance(path, Path) else path
+
+
 def store_path(given: str | StorePath) -> StorePath:
     """The place that `given` names: an address where it begins with s3://, else a path. CacheError for no address."""
     if isinstance(given, ObjectUrl):

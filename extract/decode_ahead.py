@@ -17,6 +17,11 @@ from .processes import Processes
 LONGEST_REASON = 300
 
 
+def reason_in_one_line(error: VideoError) -> str:
+    """What a failed row's record keeps of an error."""
+    return " ".join(str(error).split())[:LONGEST_REASON] or "cannot be decoded"
+
+
 @dataclass(frozen=True)
 class Decoded:
     """One video's turn: its clip, or why there is none; seconds: in its thread; seen: the video's `fingerprint`
@@ -83,7 +88,7 @@ class DecodeAhead:
                 clip, reason = self._load(row), ""
             seen = clip.seen
         except VideoError as error:
-            clip, reason = None, " ".join(str(error).split())[:LONGEST_REASON] or "cannot be decoded"
+            clip, reason = None, reason_in_one_line(error)
             seen = error.seen
         finally:
             self._window.leave()

@@ -6,6 +6,7 @@ from ..cache.index import VideoIndex
 from ..cache.place import StorePath
 from ..cache.record import StoreHeader
 from ..cache.store import Store, create_store, open_store
+from .devices import kinds_of
 from .errors import ExtractError
 from .naming import some
 
@@ -16,21 +17,32 @@ def open_or_create(path: StorePath, *, header: StoreHeader, index: VideoIndex) -
     An existing one keeps its own batch, threads, shard rows and compression. SpecMismatchError or ExtractError,
     naming what differs, when it is of other cubes or other videos.
     """
-    if not path.exists():
-        return create_store(path, header=header, index=index)
+    make = open_checked if path.exists() else create_store
+    return make(path, header=header, index=index)
+
+
+def open_checked(path: StorePath, *, header: StoreHeader, index: VideoIndex) -> Store:
+    """The existing store at `path`, if it is of the cubes of `header` and the videos of `index`. Errors as above."""
     store = open_store(path)
     store.spec.require_equal(header.spec, here=f"store {path}", there="this run")
     _require_same_videos(store, header, index)
     return store
 
 
-def require_same_device(store: Store, device: str) -> None:
-    """ExtractError when shards of the store were computed on another kind of device: their last bits would differ."""
+def require_same_device(store: Store, devices: Sequence[str]) -> None:
+    """ExtractError when shards of the store were computed on another kind of device than one of `devices` (as records
+    name them): their last bits would differ."""
+    kinds = kinds_of(devices)
+    if len(kinds) > 1:
+        raise ExtractError(
+            f"devices ({', '.join(devices)}) must be of one kind, because their cubes differ in their last bits; pass "
+            "--allow-mixed-devices, or devices of one kind"
+        )
     for record in store.records():
-        if record.device.split()[0] != device.split()[0]:
+        if kinds_of([record.device]) != kinds:
             raise ExtractError(
-                f"{store.path} was computed on {record.device}, and this run is on {device}, whose cubes differ in "
-                "their last bits; pass the same --devices, or another --out"
+                f"{store.path} was computed on {record.device}, and this run is on {devices[0]}, whose cubes differ in "
+                "their last bits; pass the same --devices, --allow-mixed-devices, or another --out"
             )
 
 

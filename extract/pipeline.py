@@ -8,7 +8,7 @@ Memory: the decoded clips in flight, one batch of clips with its activations, an
 grows with the data set.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -17,51 +17,61 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..cache.store import Store
 from .backbones.base import Backbone
-from .decode import Clip, decode_clip
+from .decode import TIMEOUT_S, Clip, decode_clip
 from .decode_ahead import DecodeAhead, Decoded
+from .devices import device_name
+from .fingerprint import fingerprint
 from .links import Links
-from .recipe import device_name
+from .one_by_one import fill_one_by_one
 from .shard_work import Forward, ShardWork
+from .sink import Sink
 from .tasks import ShardDone, ShardTask
 from .timer import Timer, bound_of
 from .tuning import Tuner
 from .workers import default_workers
 
 Tell = Callable[[int, int, str], None]  # videos just tried, how many of them failed, what bounds the run
+Allowed = Callable[[int], None]  # raises unless the shard of this number may still be worked on
 
 
 class Pipeline:
     """A network on a device, and the stores that its cubes go to: one for each of `backbones`, its layers.
 
-    root: of the videos; workers, queue: decoders and clips ahead, chosen by measuring where they are None; timeout_s:
-    for decoding one video; links: where links among the videos may lead; stop_on_failure: end behind the first video
-    that fails.
+    root: of the videos; workers, queue: decoders and clips ahead, chosen by measuring where they are None; links: where
+    links among the videos may lead; timeout_s: for decoding one video; stop_on_failure: end behind the first video that
+    fails; most: decoders that may be chosen; allowed: asked before each batch, and before a shard is written.
     """
 
     def __init__(
         self,
-        stores: Sequence[Store],
+        stores: Sequence[Sink],
         backbones: Sequence[Backbone],
         *,
         root: Path,
         device: torch.device,
         workers: int | None,
         queue: int | None,
-        timeout_s: float,
         links: Links,
-        stop_on_failure: bool,
+        timeout_s: float = TIMEOUT_S,
+        stop_on_failure: bool = False,
+        most: int | None = None,
+        allowed: Allowed = lambda shard: None,
     ) -> None:
         self._stores, self._root, self._device = stores, root, device_name(device)
         self._timeout_s, self._links, self._stop_on_failure = timeout_s, links, stop_on_failure
+        self._allowed = allowed
         self._header, spec = stores[0].header, stores[0].spec
         self._sampling, self._views, self._network = spec.sampling, spec.views, backbones[0]
         self._forward = Forward(backbones, views=spec.views, precision=spec.precision, device=device)
         clip_bytes = int(np.prod(self._forward.clip_shape))
-        self._tuner = Tuner(
-            workers=workers, queue=queue, most=default_workers(), batch=self._header.batch, clip_bytes=clip_bytes
-        )
+        most = most or default_workers()
+        self._tuner = Tuner(workers=workers, queue=queue, most=most, batch=self._header.batch, clip_bytes=clip_bytes)
+
+    @property
+    def most_in_flight(self) -> int:
+        """Clips that may be decoded or being decoded at once, at most."""
+        return self._tuner.most_in_flight
 
     def run(self, tasks: Sequence[ShardTask], *, tell: Tell) -> Generator[ShardDone]:
         """Do the shards, in order; each is yielded once it is committed.
@@ -82,27 +92,45 @@ class Pipeline:
             if writing is not None:
                 yield self._finished(writing, timer, reported)
 
+    def one_by_one(self, task: ShardTask, *, begin: Callable[[int], None], blamed: Collection[int]) -> ShardDone:
+        """Do a shard video by video, to the same bits; see `fill_one_by_one`."""
+        timer, works = Timer(), self._works(task)
+        start = task.shard * self._header.shard_rows
+        with timer.measure("forward"):
+            fill_one_by_one(
+                task,
+                works,
+                decode=lambda row: self._load(task.paths[row], row),
+                forward=self._forward,
+                batch=self._header.batch,
+                start=start,
+                begin=begin,
+                seen=lambda row: fingerprint(self._root / task.paths[row]),
+                blamed=blamed,
+            )
+        return replace(self._commit(task, works, None, timer), seconds=timer.seconds, decoders=1)
+
+    def _works(self, task: ShardTask) -> list[ShardWork]:
+        return [ShardWork(store, task.shard, rows) for store, rows in zip(self._stores, task.rows, strict=True)]
+
+    def _load(self, path: str, row: int) -> Clip:
+        return decode_clip(
+            self._root / path,
+            frames=self._network.frames,
+            rule=self._network.pixels,
+            views=self._views,
+            sampling=self._sampling,
+            key=self._stores[0].index.keys[row],
+            timeout_s=self._timeout_s,
+            links=self._links,
+        )
+
     def _decode(self, tasks: Sequence[ShardTask]) -> DecodeAhead:
         paths = {row: path for task in tasks for row, path in task.paths.items()}
-        keys = self._stores[0].index.keys
-
-        def load(row: int) -> Clip:
-            path, network = self._root / paths[row], self._network
-            return decode_clip(
-                path,
-                frames=network.frames,
-                rule=network.pixels,
-                views=self._views,
-                sampling=self._sampling,
-                key=keys[row],
-                timeout_s=self._timeout_s,
-                links=self._links,
-            )
-
         ahead = self._tuner.ahead
         return DecodeAhead(
             [row for task in tasks for row in task.every],
-            load,
+            lambda row: self._load(paths[row], row),
             threads=self._tuner.threads,
             workers=ahead.workers,
             in_flight=ahead.in_flight,
@@ -124,12 +152,13 @@ class Pipeline:
         Slots are fixed: a row's place in its batch is its place in the shard, the others are fed zeros, and the last
         batch is padded to the full size. So a row's bits do not depend on which rows are done with it.
         """
-        works = [ShardWork(store, task.shard, rows) for store, rows in zip(self._stores, task.rows, strict=True)]
+        works = self._works(task)
         rows, batch = task.every, self._header.batch
         start = task.shard * self._header.shard_rows
         for first in sorted({row - (row - start) % batch for row in rows}):
             of_batch = [row for row in rows if first <= row < first + batch]
             usable = self._take(of_batch, works, clips, timer)
+            self._allowed(task.shard)
             if usable:
                 self._pass(usable, first, works, clips, timer)
             failed = set[int]().union(*(work.failed for work in works)).intersection(of_batch)
@@ -178,6 +207,7 @@ class Pipeline:
 
     def _commit(self, task: ShardTask, works: Sequence[ShardWork], broken: int | None, timer: Timer) -> ShardDone:
         """Write the shards; in the writer's thread."""
+        self._allowed(task.shard)
         with timer.measure("write"):
             for work in works:
                 if work.rows:  # this shard of this store may have been finished before

@@ -1,6 +1,7 @@
 """One shard of one store while it is being filled, and the network as extraction uses it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -8,9 +9,21 @@ from numpy.typing import NDArray
 
 from ..cache.index import DONE, FAILED, MISSING
 from ..cache.packing import pack_float16
-from ..cache.store import Store
 from .backbones.base import Backbone
 from .backbones.inference import prepare
+from .devices import DEVICES
+from .sink import Sink
+
+
+@contextmanager
+def forward_threads(count: int) -> Iterator[None]:
+    """torch's threads as a store wants them, because they change bits; then as they were."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Forward:
@@ -33,7 +46,7 @@ class Forward:
 class ShardWork:
     """The rows of one shard of one store that are to be done, beside those that are done and keep their bits."""
 
-    def __init__(self, store: Store, shard: int, rows: Sequence[int]) -> None:
+    def __init__(self, store: Sink, shard: int, rows: Sequence[int]) -> None:
         self._store, self._shard, self.rows = store, shard, frozenset(rows)
         self.failed: set[int] = set()  # of `rows`
         self._start = store.shard_range(shard).start
@@ -79,7 +92,10 @@ class ShardWork:
             self.failed.add(row)
 
     def write(self, *, device: str) -> None:
-        """Commit the shard."""
+        """Commit the shard. Where other rows of it were computed on another device, the record names both."""
+        record = self._store.record(self._shard)
+        others = [] if record is None else record.device.split(DEVICES)
+        device = DEVICES.join([*others, *([] if device in others else [device])])
         self._store.write_shard(
             self._shard,
             self._cubes,

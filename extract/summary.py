@@ -43,8 +43,6 @@ def summarise(
 ) -> ExtractSummary:
     """before: states of all rows at the start; tried: rows of this run; seconds: by stage; stopped_at: the row that
     ended it."""
-    if stopped_at is not None:
-        tried = [row for row in tried if row <= stopped_at]
     states, reasons = store.states().tolist(), store.reasons()
     return ExtractSummary(
         done=sum(states[row] == DONE for row in tried),

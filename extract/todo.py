@@ -1,21 +1,22 @@
 """Which rows a run has to do."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..cache.index import FAILED, MISSING
-from ..cache.store import Store
 from .fingerprint import fingerprint
 from .limit import spread_rows
 from .videos import VideoSet
 
 
 def rows_to_do(
-    store: Store, states: Sequence[int], videos: VideoSet, *, limit: int | None, retry_failed: bool
+    videos: VideoSet, states: Sequence[int], seen: Mapping[int, str], *, limit: int | None, retry_failed: bool
 ) -> list[int]:
     """Rows that are missing, and those that failed if their video has changed since, with `retry_failed` all that
-    failed; of the limit's videos alone."""
-    wanted = range(len(states)) if limit is None else spread_rows(store.index, limit)
-    seen = store.seen()
+    failed; of the limit's videos alone.
+
+    states: of a store of these videos; seen: the fingerprint that each failed row's video had, by row.
+    """
+    wanted = range(len(states)) if limit is None else spread_rows(videos.index, limit)
 
     def again(row: int) -> bool:
         path = videos.root / videos.index.paths[row]

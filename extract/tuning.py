@@ -40,6 +40,11 @@ class Tuner:
         self._decode, self._decoded, self._slowest = 0.0, 0, 0.0
         self.ahead = self._with(self.threads, 0)
 
+    @property
+    def most_in_flight(self) -> int:
+        """The longest queue that may be chosen."""
+        return self._with(self.threads, 4 * self._batch).in_flight
+
     def decoded(self, seconds: float) -> None:
         """One video took `seconds` of its decoder."""
         self._decode += seconds

@@ -212,7 +212,7 @@ def main() -> None:
 
 
 def _train_lines(summary: "TrainSummary", features: StorePath, *, has_test: bool) -> list[str]:
-    trained = f"trained on {summary.episodes} episodes in {summary.seconds:.1f} s"
+    trained = f"trained on {summary.episodes} episodes in {summary.seconds:.1f} s" if summary.episodes else "trained"
     lines = [trained if summary.trained else "nothing to train"]
     if summary.val_accuracy is not None and summary.val_ci95 is not None:
         best = f"{100 * summary.val_accuracy:.1f} +- {100 * summary.val_ci95:.1f} %"

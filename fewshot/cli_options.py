@@ -1,6 +1,8 @@
 """Options that several commands of `mastaf-fewshot` share, and what they mean to the functions behind them."""
 
+import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +79,14 @@ STORE = several(
 )
 METHOD = several(
     click.option("--method", metavar="NAME", help=f"{', '.join(METHODS)}  [default: mastaf]."),
-    click.option("--variant", metavar="NAME", help="full, self, cross or neighbor  [default: full]."),
+    click.option("--variant", metavar="NAME", help="A method's, such as full, neighbor, fce or memory."),
+    click.option(
+        "--set",
+        "more_keywords",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Another keyword of the method, such as cardinalities=2,3 or tokens=space; may be repeated.",
+    ),
 )
 PRESET = click.option(
     "--preset",
@@ -216,6 +225,11 @@ def method_keywords(options: dict[str, Any]) -> dict[str, Any]:
         value = options.pop(option, None)
         if value is not None and value is not False:
             found[keyword] = value if meaning is None else meaning
+    for text in options.pop("more_keywords", ()):
+        name, value = _keyword(text)
+        if name in found:
+            raise click.UsageError(f"'{name}' is given twice; leave one out")
+        found[name] = value
     if found.get("variant") == "neighbor" and ("meta_learner" in found or "residual" in found):
         raise click.UsageError(
             "--variant neighbor has no attention, so --no-meta-learner and --no-residual change nothing; leave them out"
@@ -223,9 +237,22 @@ def method_keywords(options: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _keyword(text: str) -> tuple[str, Any]:
+    """`tokens=space` -> ("tokens", "space"); numbers, true, false and lists such as 2,3 become what they say."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier() or not value:
+        raise click.UsageError(f"--set '{text}' must be NAME=VALUE, such as cardinalities=2,3")
+    for json_text in (value, f"[{value}]"):
+        with suppress(json.JSONDecodeError):
+            return name, json.loads(json_text)
+    return name, value
+
+
 def words_of(settings: Mapping[str, Any]) -> list[str]:
     """The options of a command line that mean these keyword arguments of `train`: the inverse of what is above."""
-    flat = {**settings, **(settings.get("method_keywords") or {})}
+    named = {keyword for keyword, _ in _KEYWORDS.values()}
+    keywords = settings.get("method_keywords") or {}
+    flat = {**settings, **{name: value for name, value in keywords.items() if name in named}}
     flat.pop("method_keywords", None)
     for option, (keyword, meaning) in _KEYWORDS.items():
         if keyword in flat:
@@ -238,6 +265,9 @@ def words_of(settings: Mapping[str, Any]) -> list[str]:
             words.append(name)
         elif value is not None and value is not False:
             words += [name, str(value)]
+    for name, value in keywords.items():
+        if name not in named:
+            words += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
     return words
 
 

@@ -9,6 +9,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from ..cache import console
 from ..cache.console import Progress
 from ..cache.store import Store
 from .bank import FeatureBank
@@ -68,6 +69,8 @@ def evaluate_fully(
     chosen = resolve_device(device)
     asked = {"way": episodes.get("way") or 5, "shot": episodes.get("shot") or 1}
     head = find_head(store, run, method, method_keywords or {}, **asked, device=chosen)
+    if progress and (note := head.method.note()):
+        console.say(note)
     banks = Banks(store, device=chosen, allow_partial=allow_partial, bank=bank, say=progress)
     scoring = {"split": split, "allow_seen_classes": allow_seen_classes, "precision": precision, "progress": progress}
     return _evaluate([head], banks, out, **scoring, **episodes)[0]

@@ -12,6 +12,7 @@ from .checkpoint import build_method, load_run
 from .errors import FewShotError
 from .methods.base import Method
 from .plan import scores_learn
+from .queries import scored_queries
 from .run_config import run_name
 
 # What a row's name says of a method besides its variant; (keyword, value) -> words.
@@ -28,8 +29,8 @@ class Head:
 
     folder: where its results go; suffix: of their names, for weights that are not the run's choice; seed: of training,
     None where nothing was trained; selected_on: `val`, `none` or `test`; trained_on: dataset, split scheme and store
-    of the run, train_precision: of its losses, None without one; way, shot, query_mode, queries: of its training
-    episodes.
+    of the run, train_precision: of its losses, None without one; way, shot: of its training episodes; query_mode,
+    queries: see `scored_queries`.
     """
 
     method: Method
@@ -84,6 +85,7 @@ def head_of_run(path: Path, store: Store, *, device: torch.device) -> Head:
     """The head of a run's folder or weights file. Raises FewShotError, SpecMismatchError."""
     run = load_run(path, store, device=device)
     config = run.config
+    query_mode, queries = scored_queries(run.method, config.query_mode, config.queries)
     return Head(
         method=run.method,
         name=config.method,
@@ -95,8 +97,8 @@ def head_of_run(path: Path, store: Store, *, device: torch.device) -> Head:
         train_class_ids=config.train_class_ids,
         way=config.way,
         shot=config.shot,
-        query_mode=config.query_mode,
-        queries=config.queries,
+        query_mode=query_mode,
+        queries=queries,
         suffix="" if path.is_dir() else f"_{path.stem}",
     )
 
@@ -111,9 +113,10 @@ def head_without_run(
     with torch.random.fork_rng(devices=[]):
         # No train classes: a global classifier would be trained for nothing.
         method = build_method(name, keywords, spec=store.spec, n_train_classes=0)
-        if scores_learn(method):
+        if method.fits or scores_learn(method):
+            variant = variant_name(method.describe())
             raise FewShotError(
-                f"the scores of {name} ({variant_name(method.describe())}) depend on parameters that must be trained; "
+                f"the scores of {name}{f' ({variant})' if variant else ''} depend on parameters that must be trained; "
                 "give the --checkpoint of a run, or a head without parameters (--variant neighbor)"
             )
     return Head(
@@ -127,8 +130,8 @@ def head_without_run(
         train_class_ids={},
         way=way,
         shot=shot,
-        query_mode=method.needs.query_mode,
-        queries=method.needs.queries,
+        query_mode="single",
+        queries=1,
     )
 
 

@@ -17,6 +17,7 @@ from .episode import Episode
 from .errors import FewShotError
 from .methods.base import Method
 from .optimisation import Optimisation, check_optimisation
+from .queries import refuse_episodic, scored_queries, training_queries
 from .run_config import RunConfig
 from .sampler import EpisodeSampler
 from .seeds import check_seeds
@@ -98,16 +99,26 @@ def plan_training(
     torch.manual_seed(seed)
     n_classes = len(store.index.classes_of("train"))
     made = build_method(method, method_keywords or {}, spec=store.spec, n_train_classes=n_classes)
-    mode = query_mode or made.needs.query_mode
-    each = queries or (made.needs.queries if mode == made.needs.query_mode else 1)
+    mode, each = training_queries(method, made, query_mode, queries)
     drawn: dict[str, Any] = {"way": way, "shot": shot, "query_mode": mode, "queries": each}
-    notes: list[str] = []
+    scored = drawn | dict(zip(("query_mode", "queries"), scored_queries(made, mode, each), strict=True))
+    notes = [note] if (note := made.note()) else []
     bank = sampler = val = None
-    if scores_learn(made):
+    if not made.episodic:
+        counts = {
+            "train_episodes": train_episodes,
+            "batch": batch,
+            "val_episodes": val_episodes,
+            "val_every": val_every,
+        }
+        drawn_queries = {"query_mode": query_mode, "queries": queries}
+        refuse_episodic(method, **counts, patience=patience, episode_list=val_list, **drawn_queries, **optimisation)
+        select_on = "none"
+    if made.fits or scores_learn(made):
         half = optimisation.get("train_precision") == "bf16"
         bank = _train_bank(banks, torch.bfloat16 if half else torch.float16)
         sampler = EpisodeSampler(keys=bank.keys, classes=bank.classes, split="train", seed=seed, **drawn)
-        val = choose_selection(banks, select_on, val_episodes, val_list, drawn, notes)
+        val = choose_selection(banks, select_on, val_episodes, val_list, scored, notes)
         if patience is not None and val is None:
             raise FewShotError("patience needs a selection on val; leave --patience out")
     else:
@@ -122,7 +133,7 @@ def plan_training(
             **optimisation,
         )
     )
-    if bank is None:
+    if bank is None or not made.episodic:
         schedule["train_episodes"] = 0
     chosen = {"method": method, "seed": seed, "patience": patience, **drawn, **schedule}
     config = _config(banks, made, bank, val, chosen)

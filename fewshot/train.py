@@ -87,6 +87,8 @@ def train_together(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), ExitStack() as locks:
         runs = [_Run(banks, order, locks, say=progress) for order in orders]
         streams: dict[tuple[object, ...], TrainingStream] = {}
+        for run in runs:
+            run.fit()
         trainers = {id(run): run.trainer(streams, tensorboard) for run in runs if run.trains}
         train_all(list(trainers.values()), show_progress=progress)
         summaries = []
@@ -116,7 +118,17 @@ class _Run:
 
     @property
     def trains(self) -> bool:
-        return self.finished is None and self.plan.bank is not None
+        """Whether episodes are to be trained on."""
+        return self.finished is None and self.plan.bank is not None and self.plan.method.episodic
+
+    def fit(self) -> None:
+        """Set what the method learns otherwise than by episodes; a run that continues has it in its state."""
+        bank = self.plan.bank
+        if self.finished is not None or bank is None or (self.folder / STATE_FILE).is_file():
+            return
+        with self._random.state():
+            self.plan.method.to(self.banks.device).calibrate(calibration_cubes(bank))
+            self.plan.method.fit(bank, np.random.Generator(np.random.Philox(key=self.plan.config.seed)))
 
     def trainer(self, streams: dict[tuple[object, ...], TrainingStream], tensorboard: bool) -> Trainer:
         """The trainer of this run, on a stream that it may share with others."""
@@ -126,9 +138,6 @@ class _Run:
         self.banks.announce(bank)
         stream = streams.setdefault(stream_key(plan.config), TrainingStream(bank, sampler, plan.config))
         with self._random.state():
-            if not (self.folder / STATE_FILE).is_file():
-                plan.method.to(self.banks.device).calibrate(calibration_cubes(bank))
-                plan.method.fit(bank, np.random.Generator(np.random.Philox(key=plan.config.seed)))
             return Trainer(
                 folder=self.folder,
                 config=plan.config,

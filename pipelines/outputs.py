@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..extract.cli import default_out
+from ..extract.out_names import default_out
 
 
 def default_folder(dataset: str, root: Path | None, backbone: str) -> Path:

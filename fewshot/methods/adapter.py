@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..bank import FeatureBank
 from ..episode import Episode
 from .base import Method
 
@@ -42,10 +43,16 @@ class Adapted(Method):
         super().__init__()
         self.adapter, self.method = Adapter(channels), method
         self.needs, self.defaults = method.needs, method.defaults
+        self.draws, self.ordered = method.draws, method.ordered
+        self.fits, self.episodic = method.fits, method.episodic
 
     def describe(self) -> dict[str, Any]:
         """The inner method's keywords, with the adapter on."""
         return {**self.method.describe(), "adapter": True}
+
+    def note(self) -> str:
+        """The inner method's."""
+        return self.method.note()
 
     def forward(self, episode: Episode) -> Tensor:
         """Logits [b, q, way]."""
@@ -60,7 +67,7 @@ class Adapted(Method):
         """Let the inner method see adapted cubes [n, c, t, h, w]."""
         self.method.calibrate(self.adapter(cubes))
 
-    def fit(self, bank: object, rng: np.random.Generator) -> None:
+    def fit(self, bank: FeatureBank, rng: np.random.Generator) -> None:
         """Not episodic, so on the cubes as they are."""
         self.method.fit(bank, rng)
 

@@ -13,6 +13,7 @@ from ...cache.console import unknown_name
 from ..bank import FeatureBank
 from ..episode import Episode, EpisodeRows
 from ..errors import FewShotError
+from ..reduced import pays, score_means
 from ..related import RelatedEpisode
 
 
@@ -35,7 +36,8 @@ class Defaults:
 
     optimiser: `sgd`, `adam` or `adamw`; lr; momentum; weight_decay; schedule: `constant`, `cosine` or `step`, which
     multiplies lr by step_factor every step_every episodes (None: thrice in a run); batch: episodes per update;
-    episodes: training episodes. None where the data set decides (MASTAF's batch and episodes follow the data set).
+    episodes: training episodes; query_mode, queries: of training episodes. None where the data set decides (MASTAF's
+    batch and episodes follow the data set), or where the method's least needs are what is published.
     """
 
     optimiser: str = "sgd"
@@ -47,6 +49,8 @@ class Defaults:
     step_factor: float = 0.1
     batch: int | None = None
     episodes: int | None = None
+    query_mode: str | None = None
+    queries: int | None = None
 
 
 class Method(nn.Module):
@@ -59,9 +63,19 @@ class Method(nn.Module):
 
     A head whose scores and loss follow from relation maps and mean cubes sets `reads_maps` and has `score_maps` and
     `loss_maps`: several such heads then share the maps of an episode.
+
+    What a class or an object says of itself: readout: all that it reads of a cube, `vec` (the mean over time and
+    space), `seq` (the mean over space) or `cube`; draws: its scores depend on random numbers; ordered: its scores
+    depend on the order of ways and shots; fits: `calibrate` or `fit` set what its scores depend on, so that it must be
+    trained even where no gradient reaches them; episodic: it is trained by episodes, otherwise by `fit` alone.
     """
 
     reads_maps: bool = False
+    readout: str = "cube"
+    draws: bool = False
+    ordered: bool = False
+    fits: bool = False
+    episodic: bool = True
 
     needs: Needs = Needs()
     defaults: Defaults = Defaults()
@@ -105,6 +119,16 @@ class Method(nn.Module):
         values = {name: getattr(self, name) for name in names}
         return {**values, "cube_shape": list(values["cube_shape"]), "adapter": False}
 
+    def note(self) -> str:
+        """One line on what these cubes leave of the method; '' where they leave all of it."""
+        return ""
+
+    def training_queries(self) -> tuple[str, int]:
+        """Query mode and queries of its training episodes, unless others are asked for."""
+        mode = self.defaults.query_mode or self.needs.query_mode
+        least = self.needs.queries if mode == self.needs.query_mode else 1
+        return mode, max(least, self.defaults.queries or 1)
+
     def forward(self, episode: Episode) -> Tensor:
         """Logits [b, q, way]."""
         raise NotImplementedError
@@ -120,7 +144,7 @@ class Method(nn.Module):
     def calibrate(self, cubes: Tensor) -> None:
         """See train cubes [n, c, t, h, w] once, before training, to set a feature scale."""
 
-    def fit(self, bank: object, rng: np.random.Generator) -> None:
+    def fit(self, bank: FeatureBank, rng: np.random.Generator) -> None:
         """Train what is not trained episodically, from the train split's feature bank."""
 
     def score(self, episode: Episode, rng: np.random.Generator) -> Tensor:
@@ -136,8 +160,12 @@ class Method(nn.Module):
     ) -> Tensor | None:
         """Logits [e, q, way] of a whole list at once, those of `score` up to rounding; None where chunks are as good.
 
+        Here: from the means of cubes, for a head that reads no more. A head that draws has draws of its own.
         rows: positions in the bank's `keys`; advance: called with the number of episodes done, as they are done.
         """
+        if self.readout == "cube" or not pays(bank, rows):
+            return None
+        return score_means(self, bank, rows, advance)
 
     def loss_maps(self, related: RelatedEpisode, *, smoothing: float = 0.0) -> Tensor:
         """The loss from relation maps, that of `loss`; only where `reads_maps`."""

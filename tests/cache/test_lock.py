@@ -105,6 +105,15 @@ def test_a_killed_holder_is_followed_at_once(path, lock):
     assert list(path.parent.iterdir()) == []
 
 
+def test_what_killed_makers_left_is_swept_and_what_is_at_work_is_not(path, lock):
+    left, busy = (lock.with_name(f".{lock.name}.{letters}") for letters in ("aa", "bb"))
+    left.touch()
+    with busy.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        with writer_lock(path):
+            assert (left.exists(), busy.exists()) == (False, True)
+
+
 def test_a_number_that_another_process_has_now_is_no_holder(path, lock):
     left_by(path, lock, pid=os.getpid())
     assert takes(path)

@@ -8,16 +8,32 @@ make_video(name, *codec_arguments, frames=20)    a file of numbered frames, made
 frame_folder                                     a folder of 20 numbered frames, f1.png to f20.png. Shared too
 every_frame(path, rule) -> uint8 [n, s, s, 3]    all frames of a video through the rule: the slow, obvious decoder
 rule                                             a small PixelRule: 64 x 64, centre crop 56
+tiny_backbone(gain=1.0, weights="a" * 64)        a Backbone of one convolution and a pooling, clips of 4 x 8 x 8
+tiny_videos(count=23)                            a VideoSet without files, its classes taking turns in train, val, test
+tiny_decoder                                     stands in for the pipeline's decoder: noise by key. `.calls` are the
+                                                 keys asked for, `.broken` key -> reason, `.clip(key)` the pixels
+mortal                                           see `Mortal`
 """
 
+import os
 import subprocess
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from mastaf.cache.index import VideoIndex
+from mastaf.extract import pipeline
+from mastaf.extract.backbones.base import Backbone, StagedNet
+from mastaf.extract.decode import Clip
+from mastaf.extract.errors import VideoError
 from mastaf.extract.ffmpeg import ffmpeg_exe
 from mastaf.extract.pixels import PixelRule, pixel_rule
+from mastaf.extract.videos import VideoSet
 
 _DARKEST, _STEP = 16, 10  # the grey level of frame k is _DARKEST + k * _STEP
 
@@ -100,3 +116,162 @@ def every_frame() -> Callable[[Path, PixelRule], np.ndarray]:
 @pytest.fixture(scope="session")
 def rule() -> PixelRule:
     return pixel_rule(56, resize_size=64)
+
+
+class _TinyNet(StagedNet):
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.conv = torch.nn.Conv3d(3, 3, 3, padding=1, bias=False)
+        self.conv.weight.data = gain * torch.randn(self.conv.weight.shape, generator=generator)
+        self.pool = torch.nn.AdaptiveAvgPool3d(2)
+        self.eval()
+
+    def stages(self) -> dict[str, torch.nn.Module]:
+        return {"conv": self.conv, "pool": self.pool}
+
+
+class _TinyDecoder:
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.broken: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def clip(self, key: str) -> np.ndarray:
+        random = np.random.default_rng([ord(letter) for letter in key])
+        return random.integers(0, 256, (4, 8, 8, 3), np.uint8)
+
+    def __call__(self, path: Path, *, key: str, views: Sequence[str], **how: Any) -> Clip:
+        with self._lock:
+            self.calls.append(key)
+        if key in self.broken:
+            raise VideoError(self.broken[key])
+        plain = self.clip(key)
+        known = {"plain": plain, "flip": plain[:, :, ::-1]}
+        return Clip(np.stack([known[view] for view in views]), "")
+
+
+@pytest.fixture
+def tiny_backbone() -> Callable[..., Backbone]:
+    def make(gain: float = 1.0, weights: str = "a" * 64) -> Backbone:
+        return Backbone(
+            name="tiny-test",
+            frames=4,
+            pixels=pixel_rule(8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
+            layer="pool",
+            cube_shape=(3, 2, 2, 2),
+            weights_sha256=weights,
+            weights_source="made for a test",
+            module=_TinyNet(gain),
+        )
+
+    return make
+
+
+@pytest.fixture
+def tiny_videos(tmp_path: Path) -> Callable[..., VideoSet]:
+    def make(count: int = 23) -> VideoSet:
+        splits = sorted((("train", "val", "test")[i % 3] for i in range(count)), key=("train", "val", "test").index)
+        keys = tuple(f"{split}/{i % 2}/{i}.mp4" for i, split in enumerate(splits))
+        classes = tuple(f"{split}{i % 2}" for i, split in enumerate(splits))
+        return VideoSet(
+            name="folder",
+            root=tmp_path,
+            split_scheme="folder",
+            flip_keeps_class=True,
+            index=VideoIndex(keys, keys, classes, tuple(splits), ("",) * count),
+            ignored={},
+        )
+
+    return make
+
+
+@pytest.fixture
+def tiny_decoder(monkeypatch: pytest.MonkeyPatch) -> _TinyDecoder:
+    fake = _TinyDecoder()
+    monkeypatch.setattr(pipeline, "decode_clip", fake)
+    return fake
+
+
+MORTAL = """
+import os, signal, time
+from pathlib import Path
+import torch
+from torch import nn
+from mastaf.extract.backbones.wrap import wrap_module
+from mastaf.extract.pixels import pixel_rule
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv3d(3, 4, 3, (2, 8, 8), 1)
+
+    def forward(self, x):
+        if (x.amin(dim=(1, 2, 3, 4)) > 0.9).any():  # a white clip
+            os.kill(os.getpid(), signal.SIGKILL)
+        folder = os.environ.get("MORTAL_PIDS")
+        if folder:
+            (Path(folder) / str(os.getpid())).touch()
+            time.sleep(float(os.environ.get("MORTAL_SLEEP", "0")))
+        return self.conv(x)
+
+def load(*, weights, frames, size, resize, layer, seed):
+    odd = os.environ.get("ODD")  # a file that makes the weights others
+    seed += 1 if odd and Path(odd).read_text() == "weights" else 0
+    return wrap_module(
+        name="mortal", build=Net, pixels=pixel_rule(size or 16, resize=resize), frames=frames or 2, layer=layer,
+        weights=weights or "random", seed=seed, advice="no file",
+    )
+"""
+
+
+class Mortal:
+    """A plug-in backbone, whose process kills itself at a white clip, on videos that `root` holds.
+
+    It leaves its process id in the folder $MORTAL_PIDS, where that is set, and then takes $MORTAL_SLEEP s a batch.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.root = folder, folder / "videos"
+        info = folder / "site" / "mortal-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mortal\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[mastaf.backbones]\nmortal = mortal_net:load\n")
+        (folder / "site" / "mortal_net.py").write_text(MORTAL)
+        for number in range(20):
+            path = self.root / ("walk", "run")[number % 2] / f"{number}.avi"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            source = f"testsrc2=size=32x32:rate={4 + number}:duration=1"
+            _ffmpeg_run("-f", "lavfi", "-i", source, "-frames:v", "4", "-c:v", "ffv1", path)
+
+    def whiten(self, root: Path, *names: str) -> Path:
+        """A copy of the videos, by links, in which these are white."""
+        for path in self.root.rglob("*.avi"):
+            new = root / path.relative_to(self.root)
+            new.parent.mkdir(parents=True, exist_ok=True)
+            if path.stem in names:
+                _ffmpeg_run("-f", "lavfi", "-i", "color=white:size=32x32:rate=4:duration=1", "-c:v", "ffv1", new)
+            else:
+                os.link(path, new)
+        return root
+
+    def extract(self, out: Path, *, root: Path | None = None, **options: Any) -> Any:
+        """`extract` on the videos: shards of two, in batches of two, on one thread."""
+        from mastaf.extract.backbones.registry import load_backbone, load_layers
+        from mastaf.extract.datasets import find_dataset
+        from mastaf.extract.run import extract
+
+        videos = find_dataset("folder", root=root or self.root, split_files=None, seed=0)
+        usual = {"precision": "fp32", "device": "cpu", "progress": False, "shard_rows": 2, "batch": 2, "threads": 1}
+        load = partial(load_layers, "mortal", weights="random")
+        return extract(videos, load_backbone("mortal", weights="random"), out=out, **usual | {"load": load} | options)
+
+
+@pytest.fixture(scope="module")
+def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortal]:
+    made = Mortal(tmp_path_factory.mktemp("mortal"))
+    with pytest.MonkeyPatch.context() as patch:
+        site = str(made.folder / "site")
+        patch.syspath_prepend(site)
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [site, os.environ.get("PYTHONPATH", "")])))
+        yield made

@@ -15,7 +15,8 @@ from mastaf.cache import console
 from mastaf.cache.index import DONE
 from mastaf.cache.store import open_store
 from mastaf.extract import pipeline as pipeline_module
-from mastaf.extract.cli import command, default_out
+from mastaf.extract.cli import command
+from mastaf.extract.out_names import default_out
 
 COMMON = (
     "--backbone",
@@ -175,13 +176,13 @@ def test_the_first_failures_are_shown_and_the_rest_counted(cli, tmp_path):
         (("--dataset", "hmdb"), "unknown data set 'hmdb'; did you mean hmdb51"),
         (("--views", "plain,flop"), "unknown view 'flop'; did you mean flip"),
         (("--views", "flip"), "must be distinct and begin with plain"),
-        (("--devices", "cpu,cuda:0"), "must be one device"),
+        (("--devices", "cpu,cuda:99"), "'cuda:99') is not there"),
         (("--sampling", "odd"), "'odd' is not one of 'even', 'middle', 'shuffled'"),
         (("--root", "/nowhere"), "does not exist; give --root DIR"),
         (("--out", "s.npz"), "must end in .zarr or .h5"),
         (("--weights", "/nowhere.pth"), "/nowhere.pth"),
         (("--split-files", "/tmp"), "--split-files belongs to data sets with a published split"),
-        (("--cluster", "tcp://x:1"), "No such option"),
+        (("--cluster", "nonsense"), "must be an address such as tcp://host:8786"),
     ],
 )
 def test_wrong_options_are_one_line(cli, root, tmp_path, monkeypatch, arguments, message):

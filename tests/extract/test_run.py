@@ -12,8 +12,7 @@ from mastaf.cache.errors import CacheError, SpecMismatchError, StoppedError
 from mastaf.cache.index import DONE, FAILED, MISSING, VideoIndex
 from mastaf.cache.store import open_store, writer_lock
 from mastaf.extract import pipeline as pipeline_module
-from mastaf.extract import run as run_module
-from mastaf.extract import shard_work
+from mastaf.extract import shard_work, surroundings
 from mastaf.extract.backbones.base import Backbone, StagedNet
 from mastaf.extract.decode import Clip
 from mastaf.extract.errors import ExtractError, VideoError
@@ -499,8 +498,11 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path, go, monkeypatch, 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"device": "cpu,cuda:0"}, r"devices \(cpu,cuda:0\) must be one device"),
+        ({"device": "cpu,cuda:99"}, r"devices \('cuda:99'\) is not there"),
+        ({"device": "cpu,cpu"}, r"devices \(cpu,cpu\) need the argument load"),
+        ({"cluster": "tcp://127.0.0.1:1"}, r"load \(None\) must make the backbones .* for --cluster"),
         ({"device": "tpu"}, r"devices \('tpu'\) must be auto, cpu or cuda:N"),
+        ({"device": "cpu,"}, r"devices \(''\) must be auto, cpu or cuda:N"),
         ({"device": "cuda:99"}, r"devices \('cuda:99'\) is not there"),
         ({"views": ("plain", "flop")}, "unknown view 'flop'; did you mean flip"),
         ({"views": ("flip",)}, "must be distinct and begin with plain"),
@@ -515,12 +517,17 @@ def test_wrong_options_are_named(go, change, message):
 
 
 def test_a_store_of_another_kind_of_device_is_refused(tmp_path, go, monkeypatch):
-    for module in (run_module, pipeline_module):
+    for module in (surroundings, pipeline_module):
         monkeypatch.setattr(module, "device_name", lambda device: "cuda Imaginary 9000")
     go(limit=3)
     monkeypatch.undo()
     monkeypatch.setattr(pipeline_module, "decode_clip", FakeDecoder())
     with pytest.raises(ExtractError, match="computed on cuda Imaginary 9000, and this run is on cpu"):
+        go()
+    assert go(allow_mixed_devices=True).missing == 0
+    both, cpu = "cuda Imaginary 9000 + cpu", "cpu"
+    assert {record.device for record in open_store(tmp_path / "s.zarr").records()} == {both, cpu}
+    with pytest.raises(ExtractError, match=r"computed on cuda Imaginary 9000 \+ cpu, .*--allow-mixed-devices"):
         go()
 
 

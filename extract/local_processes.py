@@ -1,0 +1,98 @@
+"""Several devices of this machine: one process for each, by joblib's loky. Each takes a few shards at a time.
+
+A process that dies takes none of the others with it: each has a pool of its own, so it is known which shards were lost.
+They are begun again, one by one; `worker.py` sees from the marks which shard kills its workers.
+"""
+
+import signal
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from .deaths import Deaths
+from .tasks import Job, Outstanding, ShardDone, ShardTask
+from .worker import do_shards
+
+_MOST_SHARDS = 4  # at once: the next one's videos are decoded while the last one of a process's turn is written
+_STOP_S = 10  # for a process to end its batch when the run is stopped
+
+
+class LocalProcesses:
+    """A process for each of `devices`, which do the shards of `todo` and write them to the stores themselves."""
+
+    def __init__(self, job: Job, devices: Sequence[torch.device], todo: Outstanding) -> None:
+        self._jobs = [replace(job, device=str(device)) for device in devices]
+        self._todo, self._waiting = todo, deque(todo.tasks())
+        self._suspects: deque[ShardTask] = deque()  # of processes that died
+        self._pools: list[Any] = [None] * len(devices)
+        self._running: dict[Future[list[ShardDone]], tuple[int, list[int]]] = {}  # process and shards of each turn
+        self._deaths = Deaths(len(devices))
+
+    def run(self) -> Generator[ShardDone]:
+        """Yield the shards as they are committed, in any order. Closed early, or with an error, it leaves no process.
+
+        The caller has opened the run at the stores' marks, and closes it before it closes this.
+        """
+        for process in range(len(self._jobs)):
+            self._give(process)
+        while self._running:
+            ready, _ = wait(self._running, return_when=FIRST_COMPLETED)
+            for future in ready:
+                process, shards = self._running.pop(future)
+                yield from self._ended(future, process, shards)
+                self._give(process)
+
+    def stop(self) -> None:
+        """End all processes, after their batch if they can, with what they started."""
+        wait(self._running, timeout=_STOP_S)
+        for pool in self._pools:
+            if pool is not None:
+                pool.shutdown(wait=True, kill_workers=True)
+
+    def _give(self, process: int) -> None:
+        """The next shards for a process that has nothing to do."""
+        if self._suspects:
+            # One at a time, so that the next death says which shard it was.
+            tasks = [self._suspects.popleft()]
+        else:
+            share = max(len(self._waiting) // (2 * len(self._jobs)), 1)
+            tasks = [self._waiting.popleft() for _ in range(min(share, _MOST_SHARDS, len(self._waiting)))]
+        if not tasks:
+            return
+        if self._pools[process] is None:
+            self._pools[process] = _new_pool()
+        future = self._pools[process].submit(do_shards, self._jobs[process], tasks)
+        self._running[future] = process, [task.shard for task in tasks]
+
+    def _ended(self, future: Future[list[ShardDone]], process: int, shards: list[int]) -> Generator[ShardDone]:
+        from joblib.externals.loky.process_executor import BrokenProcessPool
+
+        try:
+            finished = future.result()
+        except BrokenProcessPool as error:
+            self._pools[process].shutdown(wait=True, kill_workers=True)
+            self._pools[process] = None
+            finished = self._todo.look(shards)
+            self._suspects += [task for task in self._todo.tasks() if task.shard in shards]
+            if not finished:
+                self._deaths.one_more(str(error).split(". ")[0])
+        for done in finished:
+            self._deaths.progress()
+            self._todo.finished(done)
+            yield done
+
+
+def _new_pool() -> Any:
+    """A pool of one process. Ctrl-C reaches this process alone, which then ends the others."""
+    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky.backend import get_context
+
+    return ProcessPoolExecutor(1, context=get_context("loky"), initializer=_leave_interrupts)
+
+
+def _leave_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,52 @@
+"""The rows of a shard one after another, each alone: slow, and it shows which video a worker dies of."""
+
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+
+from .decode import Clip
+from .decode_ahead import reason_in_one_line
+from .errors import VideoError
+from .shard_work import Forward, ShardWork
+from .tasks import ShardTask
+
+BLAMED = "the decoder or network killed its worker: twice among the videos of its shard, then alone"
+
+
+def fill_one_by_one(
+    task: ShardTask,
+    works: Sequence[ShardWork],
+    *,
+    decode: Callable[[int], Clip],
+    forward: Forward,
+    batch: int,
+    start: int,
+    begin: Callable[[int], None],
+    seen: Callable[[int], str],
+    blamed: Collection[int],
+) -> None:
+    """Fill `works`, the shard of each store, to the bits of batches: a row has its slot, and the others are zeros.
+
+    start: first row of the shard; begin(row) is called before each video; seen(row): the state of a
+    video's file, for those that are not read; blamed: rows that are failed untried.
+    """
+    for row in task.every:
+        if row in blamed:
+            _fail(works, row, BLAMED, seen(row))
+            continue
+        begin(row)
+        try:
+            clip = decode(row)
+        except VideoError as error:
+            _fail(works, row, reason_in_one_line(error), error.seen)
+            continue
+        pixels = np.zeros((batch, *forward.clip_shape), np.uint8)  # [b, views, frames, size, size, 3]
+        slot = (row - start) % batch
+        pixels[slot] = clip.views
+        for work, cubes in zip(works, forward(pixels), strict=True):  # of [b, views, c, t, h, w]
+            work.put([row], cubes[[slot]], {row: clip.note} if clip.note else {}, {row: clip.seen})
+
+
+def _fail(works: Sequence[ShardWork], row: int, reason: str, seen: str) -> None:
+    for work in works:
+        work.fail(row, reason, seen)

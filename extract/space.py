@@ -1,0 +1,73 @@
+"""How many bytes a run will add to its stores, and whether their disks can hold them."""
+
+from collections.abc import Iterable, Sequence
+
+from ..cache.index import MISSING, VideoIndex
+from ..cache.packing import row_bytes
+from ..cache.place import StorePath
+from ..cache.record import StoreHeader
+from ..cache.room import require_room
+from ..cache.store import open_store
+from .todo import rows_to_do
+from .videos import VideoSet
+
+REMEDY = "free some space, or pass --out on another disk; mastaf-extract --plan says what a run needs"
+
+_A_SHARD, _A_ROW = 4 << 12, 256  # bytes of records, of their folders, and of blocks that are not full
+# What zstd leaves is known at the end; that it leaves less than this is not to be expected, and no run that might fit
+# is refused.
+_COMPRESSED = 0.25
+
+
+def index_bytes(index: VideoIndex) -> int:
+    """Bytes of the columns of an index: texts and offsets."""
+    texts = sum(len(text.encode()) for column in index.to_columns().values() for text in column)
+    return texts + 8 * (len(index) + 1) * len(index.to_columns())
+
+
+def beside_bytes(header: StoreHeader, index: VideoIndex) -> int:
+    """Bytes of a finished store beside its cubes: the index, and about what records take."""
+    return index_bytes(index) + -(-len(index) // header.shard_rows) * _A_SHARD + len(index) * _A_ROW
+
+
+def bytes_to_come(
+    out: StorePath, header: StoreHeader, videos: VideoSet, *, limit: int | None, retry_failed: bool
+) -> int:
+    """Bytes that a run adds to the store `out`, new with `header` or begun before; at least, where it is compressed.
+
+    Shards that have a record are there already, whole; a shard is written beside the one that it replaces.
+    """
+    if out.exists():
+        store = open_store(out)
+        header, states, seen = store.header, store.states().tolist(), store.seen()
+        there = {record.shard for record in store.records()}
+    else:
+        states, seen, there = [MISSING] * len(videos.index), {}, set[int]()
+    rows = rows_to_do(videos, states, seen, limit=limit, retry_failed=retry_failed)
+    if not rows:
+        return 0
+    shards = {row // header.shard_rows for row in rows}
+    share = _COMPRESSED if header.compress else 1
+    new = sum(_shard_bytes(header, shard, len(states), share) for shard in shards - there)
+    return new + header.shard_rows * row_bytes(header.spec) + (0 if out.exists() else index_bytes(videos.index))
+
+
+def _shard_bytes(header: StoreHeader, shard: int, n: int, share: float) -> int:
+    rows = min(header.shard_rows, n - shard * header.shard_rows)
+    return int(share * rows * row_bytes(header.spec)) + _A_SHARD + rows * _A_ROW
+
+
+def require_space(
+    outs: Iterable[StorePath],
+    headers: Sequence[StoreHeader],
+    videos: VideoSet,
+    *,
+    limit: int | None,
+    retry_failed: bool,
+) -> None:
+    """StoppedError when the disks of the stores `outs` cannot hold what is missing. Object storage has no such end."""
+    needs = [
+        (out, bytes_to_come(out, header, videos, limit=limit, retry_failed=retry_failed))
+        for out, header in zip(outs, headers, strict=True)
+    ]
+    require_room(needs, remedy=REMEDY)

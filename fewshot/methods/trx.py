@@ -1,0 +1,103 @@
+"""TRX: tuples of frames of a query, matched with all tuples of a class by attention."""
+
+from collections.abc import Sequence
+from math import comb
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..episode import Episode
+from ..errors import FewShotError
+from .base import Defaults, Method
+from .checks import require_choice, require_count, require_share
+from .readout import positions, sequences
+from .tuple_cross import TupleCross
+
+TOKENS = ("time", "space")
+# Bytes of the tuples' keys and values of the episodes that are worked on at once.
+_TUPLE_BYTES = 256 * 2**20
+
+
+class TRX(Method):
+    """Perrett, Masullo, Burghardt, Mirmehdi, Damen, "Temporal-Relational CrossTransformers for Few-Shot Action
+    Recognition", CVPR 2021.
+
+    Frames get a sinusoidal position (x 0.1). For each cardinality w, every ordered tuple of w frames is one vector; a
+    key (normalised) and a value are linear in it. Each tuple u of the query attends to the tuples of all shots of
+    a class, proto(u) = sum softmax(key.key / sqrt(width)) value, and the logit is minus the mean over tuples of
+    |value(u) - proto(u)|^2, averaged over cardinalities. tokens `space`: the sequence is all t*h*w positions, one at a
+    time. Cardinalities above t are left out; where none is left, single frames are matched.
+
+    State: crosses.I.{key.weight [width, w*c], key.bias, value.weight, value.bias, norm.weight, norm.bias}.
+
+    Differs from the paper in: the backbone is frozen; `tokens` is our addition, as is what happens at small t. As in
+    the authors' code the loss is the sum over an episode's queries.
+    """
+
+    places: Tensor
+    defaults = Defaults(optimiser="sgd", lr=0.001, batch=16, episodes=10_000, query_mode="per_class", queries=5)
+
+    def __init__(
+        self,
+        *,
+        cube_shape: Sequence[int],
+        n_train_classes: int,
+        cardinalities: Sequence[int] = (2, 3),
+        tokens: str = "time",
+        width: int = 1152,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        require_choice("tokens", tokens, TOKENS)
+        require_count("width", width)
+        require_share("dropout", dropout)
+        if not isinstance(cardinalities, list | tuple) or not cardinalities:
+            raise FewShotError(f"cardinalities ({cardinalities!r}) must be a list of whole numbers, such as [2, 3]")
+        for cardinality in cardinalities:
+            require_count("cardinalities", cardinality)
+        self.cube_shape, self.n_train_classes = tuple(cube_shape), n_train_classes
+        self.cardinalities, self.tokens = list(cardinalities), tokens
+        self.width, self.dropout = width, dropout
+        self.readout = "cube" if tokens == "space" else "seq"
+        channels, t, h, w = self.cube_shape
+        self.length = t * h * w if tokens == "space" else t
+        self.used = [1] if tokens == "space" else [n for n in self.cardinalities if n <= t] or [1]
+        self.crosses = nn.ModuleList(TupleCross(channels, self.length, n, width) for n in self.used)
+        self.register_buffer("places", _sinusoids(self.length, channels), persistent=False)
+
+    def note(self) -> str:
+        """Which cardinalities a short cube leaves."""
+        if self.tokens == "space" or self.used == self.cardinalities:
+            return ""
+        return f"cubes have t = {self.cube_shape[1]}, so TRX matches tuples of {', '.join(map(str, self.used))} alone"
+
+    def forward(self, episode: Episode) -> Tensor:
+        """Logits [b, q, way]."""
+        support, query = self._tokens(episode.support), self._tokens(episode.query)
+        (way, shot), q = support.shape[1:3], query.shape[1]
+        most = max(comb(self.length, cardinality) for cardinality in self.used)
+        size = max(1, _TUPLE_BYTES // (8 * self.width * most * (way * shot + q)))  # key and value, float32
+        parts = zip(support.split(size), query.split(size), strict=True)
+        return torch.cat([self._score(*part) for part in parts])
+
+    def loss(self, episode: Episode, *, smoothing: float = 0.0) -> Tensor:
+        """Cross-entropy, summed over the queries of an episode; mean over episodes."""
+        return super().loss(episode, smoothing=smoothing) * episode.labels.shape[1]
+
+    def _score(self, support: Tensor, query: Tensor) -> Tensor:
+        """support [b, way, shot, n, c], query [b, q, n, c] -> logits [b, q, way]."""
+        return -torch.stack([cross(support, query) for cross in self.crosses]).mean(0)
+
+    def _tokens(self, cubes: Tensor) -> Tensor:
+        """Cubes [..., c, t, h, w] -> tokens [..., n, c] that know their place."""
+        read = positions(cubes) if self.tokens == "space" else sequences(cubes)
+        return F.dropout(read + self.places.to(read.dtype), self.dropout, self.training)
+
+
+def _sinusoids(length: int, channels: int) -> Tensor:
+    """0.1 sin and 0.1 cos of a place's number, in turn, ever slower along the channels: [length, channels]."""
+    place = torch.arange(length, dtype=torch.float64).unsqueeze(1)  # [length, 1]
+    channel = torch.arange(channels)
+    angle = place * 10_000.0 ** (-2.0 * (channel // 2) / channels)  # [length, channels]
+    return (0.1 * torch.where(channel % 2 == 0, angle.sin(), angle.cos())).float()

@@ -1,0 +1,80 @@
+"""Attention from the tuples of a query to the tuples of a class, in bounded memory."""
+
+import math
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+# Bytes of attention and prototypes that exist at once.
+_SLICE_BYTES = 128 * 2**20
+
+
+class TupleCross(nn.Module):
+    """Distances of queries to classes over ordered tuples of `cardinality` of `length` tokens of size `channels`.
+
+    A linear map of a concatenation is a sum of one map for each place in the tuple. So each token is mapped once for
+    each place, and tuples are sums of these: fewer products than tuples of w tokens would need.
+    """
+
+    members: Tensor
+
+    def __init__(self, channels: int, length: int, cardinality: int, width: int) -> None:
+        super().__init__()
+        self.channels, self.cardinality, self.width = channels, cardinality, width
+        self.key = nn.Linear(cardinality * channels, width)
+        self.value = nn.Linear(cardinality * channels, width)
+        self.norm = nn.LayerNorm(width)
+        tuples = list(combinations(range(length), cardinality))
+        self.tuples = len(tuples)
+        self.register_buffer("members", torch.tensor(tuples), persistent=False)  # [u, cardinality]
+
+    def forward(self, support: Tensor, query: Tensor) -> Tensor:
+        """support [b, way, shot, n, c], query [b, q, n, c] -> mean squared distance over tuples [b, q, way]."""
+        keys, values = self._embed(support)  # [b, way, shot, u, width] each
+        asked, wanted = self._embed(query)  # [b, q, u, width] each
+        keys, values = keys.flatten(2, 3), values.flatten(2, 3)  # [b, way, shot*u, width]
+        asked, wanted = asked.flatten(1, 2), wanted.flatten(1, 2)  # [b, q*u, width]
+        b, way, n = keys.shape[:3]
+        # |value - prototype|^2 needs inner products of values alone; few of them are less than the prototypes.
+        gram = values @ values.transpose(-1, -2) if 2 * n <= self.width else None  # [b, way, n, n]
+        rows = max(1, _SLICE_BYTES // (4 * b * way * (n + (self.width if gram is None else 3 * n))))
+        several = rows < asked.shape[1] and torch.is_grad_enabled()
+        found = []
+        for part in zip(asked.split(rows, dim=1), wanted.split(rows, dim=1), strict=True):
+            if several:  # the slices are computed again for the gradient, so that not all are kept
+                found.append(checkpoint(_distances, *part, keys, values, gram, use_reentrant=False))
+            else:
+                found.append(_distances(*part, keys, values, gram))
+        return torch.cat(found, dim=2).unflatten(2, (-1, self.tuples)).mean(-1).transpose(1, 2)  # [b, q, way]
+
+    def _embed(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens [..., n, c] -> key and value of each tuple, [..., u, width] each."""
+        shape = (self.width, self.cardinality, self.channels)
+        weights = torch.stack([layer.weight.view(shape) for layer in (self.key, self.value)])  # [2, width, w, c]
+        weights = weights.permute(3, 2, 0, 1).flatten(1)  # [c, w*2*width]
+        mapped = (tokens @ weights).unflatten(-1, (self.cardinality, -1))  # [..., n, w, 2*width]
+        both = mapped[..., self.members[:, 0], 0, :]  # [..., u, 2*width]
+        for place in range(1, self.cardinality):
+            both = both + mapped[..., self.members[:, place], place, :]
+        key, value = both.chunk(2, dim=-1)  # [..., u, width] each
+        return self.norm(key + self.key.bias), value + self.value.bias
+
+
+def _distances(asked: Tensor, wanted: Tensor, keys: Tensor, values: Tensor, gram: Tensor | None) -> Tensor:
+    """asked, wanted [b, rows, width], keys, values [b, way, n, width] -> squared distances [b, way, rows].
+
+    gram [b, way, n, n]: inner products of the values, where these are to be used.
+    """
+    attention = torch.softmax(_products(asked, keys) / math.sqrt(keys.shape[-1]), dim=-1)  # [b, way, rows, n]
+    if gram is None:
+        return (wanted.unsqueeze(1) - attention @ values).square().sum(-1)
+    crossed = attention @ gram - 2 * _products(wanted, values)  # [b, way, rows, n]
+    return wanted.square().sum(-1).unsqueeze(1) + (attention * crossed).sum(-1)
+
+
+def _products(queries: Tensor, classes: Tensor) -> Tensor:
+    """Inner products [b, way, rows, n] of queries [b, rows, d] and classes [b, way, n, d], without copies of either."""
+    found = queries @ classes.flatten(1, 2).transpose(1, 2)  # [b, rows, way*n]
+    return found.unflatten(2, classes.shape[1:3]).transpose(1, 2)

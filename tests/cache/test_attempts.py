@@ -1,0 +1,66 @@
+"""Marks of shards at work: what a worker learns of those before it, and when it has been given up."""
+
+import pytest
+from mastaf.cache.attempts import Attempts, try_writing
+from mastaf.cache.store import open_store
+
+
+@pytest.fixture
+def marks(tmp_path):
+    made = Attempts(tmp_path / "s.zarr")
+    made.open_run("one")
+    return made
+
+
+def test_a_shard_that_was_begun_and_not_ended_is_counted(marks):
+    assert [marks.begin(3, "one").tries for _ in range(3)] == [1, 2, 3]
+    assert marks.begin(4, "one").tries == 1
+    marks.end(marks.begin(3, "one"))
+    assert marks.begin(3, "one").tries == 1
+
+
+def test_another_run_blames_nobody(marks):
+    marks.at_row(marks.begin(3, "one"), 7)
+    found = marks.begin(3, "two")
+    assert (found.tries, found.blamed, found.row) == (1, (), None)
+
+
+def test_rows_at_which_workers_ended_are_remembered(marks):
+    marks.at_row(marks.begin(3, "one"), 7)
+    second = marks.begin(3, "one")
+    assert second.blamed == (7,)
+    marks.at_row(marks.at_row(second, 8), 9)
+    assert marks.begin(3, "one").blamed == (7, 9)
+    assert marks.begin(3, "one").blamed == (7, 9)
+
+
+def test_a_worker_holds_its_shard_until_another_begins_it_or_the_run_ends(marks, tmp_path):
+    first = marks.begin(3, "one")
+    assert marks.holds(first)
+    assert marks.holds(marks.at_row(first, 8))
+    second = marks.begin(3, "one")
+    assert (marks.holds(first), marks.holds(second)) == (False, True)
+    assert marks.is_open("one")
+    marks.open_run("two")
+    assert (marks.holds(second), marks.is_open("one"), marks.is_open("two")) == (False, False, True)
+    marks.clear()
+    assert (marks.is_open("two"), (tmp_path / "s.zarr.attempts").exists()) == (False, False)
+    marks.clear()
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", "\x00", '{"shard": 3}'])
+def test_a_damaged_mark_is_none(marks, tmp_path, content):
+    marks.begin(3, "one")
+    (tmp_path / "s.zarr.attempts" / "00003.json").write_text(content)
+    assert marks.begin(3, "one").tries == 1
+
+
+def test_marks_are_beside_the_store_and_no_part_of_it(make_store, tmp_path):
+    store = make_store(tmp_path / "s.zarr", videos=1)
+    before = sorted(path for path in store.path.rglob("*"))
+    Attempts(store.path).open_run("one")
+    Attempts(store.path).begin(0, "one")
+    try_writing(store)
+    assert sorted(path for path in store.path.rglob("*")) == before
+    assert sorted(path.name for path in (tmp_path / "s.zarr.attempts").iterdir()) == ["00000.json", "run.json"]
+    assert (open_store(store.path).states() == store.states()).all()

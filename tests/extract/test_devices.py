@@ -1,0 +1,134 @@
+"""Several devices of one machine: the same bits as one, whatever becomes of the processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from mastaf.cache.errors import StoppedError
+from mastaf.cache.index import DONE
+from mastaf.cache.store import open_store
+from mastaf.extract.deaths import Deaths
+from mastaf.extract.devices import resolve_devices
+from mastaf.extract.errors import ExtractError
+from mastaf.extract.one_by_one import BLAMED
+
+
+def files_of(path):
+    """Every file of a store but its header, which carries a date: name -> bytes."""
+    files = {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+    return {name: data for name, data in files.items() if name != "zarr.json"}
+
+
+@pytest.fixture(scope="module")
+def whole(mortal, tmp_path_factory):
+    """The store of one process."""
+    out = tmp_path_factory.mktemp("whole") / "s.zarr"
+    mortal.extract(out)
+    return out
+
+
+@pytest.fixture
+def pids(tmp_path, monkeypatch):
+    """Where processes leave their ids; they take their time then."""
+    folder = tmp_path / "pids"
+    folder.mkdir()
+    monkeypatch.setenv("MORTAL_PIDS", str(folder))
+    monkeypatch.setenv("MORTAL_SLEEP", "0.2")
+    return folder
+
+
+def alive(folder):
+    return [path.name for path in folder.iterdir() if os.path.exists(f"/proc/{path.name}")]  # noqa: PTH110
+
+
+def test_two_processes_write_the_store_of_one(mortal, whole, tmp_path, pids, capfd):
+    summary = mortal.extract(tmp_path / "s.zarr", device="cpu,cpu", workers=1, progress=True)
+    assert (summary.done, summary.failed, summary.missing) == (20, 0, 0)
+    assert summary.decoders == 2
+    assert files_of(tmp_path / "s.zarr") == files_of(whole)
+    assert len(list(pids.iterdir())) == 3  # with this one, which tried the network once
+    assert alive(pids) == [str(os.getpid())]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pids", "s.zarr"]
+    assert mortal.extract(tmp_path / "s.zarr", device="cpu,cpu").skipped == 20
+
+
+def test_a_killed_process_costs_its_shard_and_nothing_else(mortal, whole, tmp_path, pids):
+    out = tmp_path / "s.zarr"
+
+    def kill_one():
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            others = [name for name in os.listdir(pids) if name != str(os.getpid())]  # noqa: PTH208
+            if others and any(out.glob("shards/*/zarr.json")):
+                os.kill(int(others[0]), signal.SIGKILL)
+                return
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    summary = mortal.extract(out, device="cpu,cpu")
+    killer.join()
+    assert (summary.done, summary.failed) == (20, 0)
+    assert len(list(pids.iterdir())) == 4
+    assert files_of(out) == files_of(whole)
+
+
+def test_a_video_that_kills_its_process_is_a_failed_row(mortal, whole, tmp_path):
+    root, out = mortal.whiten(tmp_path / "videos", "7"), tmp_path / "s.zarr"
+    summary = mortal.extract(out, root=root, device="cpu,cpu")
+    assert summary.failures == [{"key": "run/7.avi", "reason": BLAMED}]
+    assert (summary.done, summary.failed, summary.missing) == (19, 1, 0)
+    store, other = open_store(out), open_store(whole)
+    rows = [row for row, state in enumerate(store.states()) if state == DONE]
+    assert (store.read(rows) == other.read(rows)).all()
+
+
+def test_a_process_that_cannot_load_the_network_is_one_line(mortal, tmp_path, monkeypatch):
+    from mastaf.extract import spread
+
+    versions = spread.versions_here()
+    monkeypatch.setattr(spread, "versions_here", lambda: versions | {"torch": "0.1"})
+    with pytest.raises(ExtractError, match=r"worker .* \(pid \d+\): its torch is .*, and that of the run 0.1"):
+        mortal.extract(tmp_path / "s.zarr", device="cpu,cpu")
+
+
+def test_an_interrupt_leaves_no_process_and_is_continued(mortal, whole, tmp_path, pids):
+    out = tmp_path / "s.zarr"
+    line = [sys.executable, "-m", "mastaf.extract", "--backbone", "mortal", "--weights", "random", "--dataset"]
+    line += ["folder", "--root", mortal.root, "--out", out, "--devices", "cpu,cpu", "--precision", "fp32"]
+    line += ["--batch", "2", "--shard-rows", "2"]
+    process = subprocess.Popen(
+        line, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not any(out.glob("shards/*/zarr.json")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: all processes of the command
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.split("\n", 1)[1] == "error: interrupted; the same command continues where it stopped\n"
+    assert alive(pids) == []
+    assert 0 < open_store(out).states().tolist().count(DONE) < 20
+    subprocess.run(line, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
+    assert files_of(out) == files_of(whole)
+
+
+def test_workers_that_die_all_the_time_stop_the_run():
+    deaths = Deaths(workers=2)
+    for _ in range(30):
+        deaths.one_more("killed")
+        deaths.progress()
+    with pytest.raises(StoppedError, match="12 workers died one after another and no shard was finished"):
+        for _ in range(30):
+            deaths.one_more("killed")
+
+
+@pytest.mark.parametrize("devices", ["tpu", "cpu,", "cuda:77", ","])
+def test_devices_that_are_none(devices):
+    with pytest.raises(ExtractError, match="devices"):
+        resolve_devices(devices)
