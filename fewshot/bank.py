@@ -106,6 +106,10 @@ class FeatureBank:
             self._refuse(int(held.finite.argmin()))
         return held
 
+    def load(self) -> None:
+        """Read now what stays in memory: threads that share the bank would each do it."""
+        _ = self._source
+
     @cached_property
     def self_maps(self) -> Tensor | None:
         """Relation maps of every usable video and view with itself, float32 [n, views, L, L], on the bank's device.

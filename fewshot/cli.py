@@ -47,7 +47,8 @@ def train(features: StorePath, json_file: Path | None, **given: Any) -> None:
     """Train a head on episodes of the train classes, keeping the weights that are best on val.
 
     The folder holds config.json, metrics.jsonl and the weights as safetensors. Stopped at any moment, the same
-    command continues, to the same weights.
+    command continues, to the same weights. One run has one seed; `ablate --seeds N` trains with several and reports
+    the spread between them.
 
     \b
     Examples:

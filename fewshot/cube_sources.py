@@ -44,7 +44,7 @@ class HeldCubes:
         c, t, h, w = store.spec.cube_shape
         self._slot = np.zeros(len(store.spec.views), dtype=np.int64)
         self._slot[list(views)] = np.arange(len(views))
-        self._views, self._buffers = len(views), Buffers()
+        self._views = len(views)
         self.finite = np.ones(len(rows), dtype=bool)
         held = torch.empty(len(rows), len(views), t * h * w, c, dtype=dtype, device=device)  # [n, views, L, c]
         for part, cubes in _runs(store, rows):
@@ -74,7 +74,7 @@ class HeldCubes:
         if out.dtype == self.cubes.dtype or self.cubes.device.type != "cpu":
             torch.mul(_bags(places.view(m, shot), self.cubes), 1 / shot, out=out)
             return
-        wide = self._buffers.take("wide", tuple(out.shape[1:]), out.dtype, out.device)  # [L, c]
+        wide = torch.empty_like(out[0])  # [L, c]; not kept, because several threads may be here at once
         for target, (first, *others) in zip(out, places.view(m, shot).tolist(), strict=True):
             target.copy_(self.cubes[first])
             for place in others:

@@ -9,6 +9,7 @@ import torch
 from .bank import FeatureBank
 from .buffers import Buffers
 from .chunk import Chunk, Products
+from .chunks_ahead import can_make_ahead, made_ahead, threads_of
 from .episode import EpisodeRows
 from .errors import FewShotError
 from .methods.base import Method
@@ -88,7 +89,8 @@ def score_heads(
             found = _score_lists(methods, bank, rows, advance) if kept is None else {}
             rest = [number for number in range(len(methods)) if number not in found]
             parts: dict[int, list[np.ndarray]] = {number: [] for number in rest}
-            for start, chunk in _chunks(bank, rows, train_class_ids, kept) if rest else ():
+            ahead = all(methods[number].reads_maps for number in rest) and can_make_ahead(bank)
+            for start, chunk in _chunks(bank, rows, train_class_ids, kept, ahead=ahead) if rest else ():
                 for number, part in parts.items():
                     part.append(_score(methods[number].eval(), chunk, np.random.Philox(key=[seed, start])))
                 if kept is not None:
@@ -122,16 +124,18 @@ def _score_lists(
 def _score(method: Method, chunk: Chunk, bits: np.random.Philox) -> np.ndarray:
     """Logits float32 [b, q, way]."""
     if method.reads_maps:
-        return method.score_maps(chunk.related).float().cpu().numpy()
+        with threads_of(chunk.bank, reads_maps=True):
+            return method.score_maps(chunk.related).float().cpu().numpy()
     half = chunk.bank.product_dtype == torch.bfloat16
     with torch.autocast(chunk.bank.device.type, torch.bfloat16, enabled=half):
         return method.score(chunk.episode, np.random.Generator(bits)).float().cpu().numpy()
 
 
 def _chunks(
-    bank: FeatureBank, rows: EpisodeRows, ids: Mapping[str, int] | None, kept: KeptMaps | None
+    bank: FeatureBank, rows: EpisodeRows, ids: Mapping[str, int] | None, kept: KeptMaps | None, *, ahead: bool
 ) -> Iterator[tuple[int, Chunk]]:
-    """(number of its first episode, chunk), each knowing the next, so that its cubes can be on their way."""
+    """(number of its first episode, chunk), either with its relation maps, made while earlier ones are worked on, or
+    knowing the next, so that its cubes can be on their way."""
     buffers = Buffers()
     found = [
         (
@@ -140,6 +144,9 @@ def _chunks(
         )
         for start, part in chunks(rows, bank.store.spec.cube_shape)
     ]
+    if ahead:
+        yield from zip([start for start, _ in found], made_ahead(bank, (chunk for _, chunk in found)), strict=True)
+        return
     for (_, chunk), (_, following) in pairwise(found):
         chunk.following = following
     for number in range(len(found)):

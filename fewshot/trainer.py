@@ -10,6 +10,7 @@ from torch import Tensor
 from .bank import FeatureBank
 from .checkpoint import BEST_FILE, write_weights
 from .chunk import Chunk
+from .chunks_ahead import threads_of
 from .episode import EpisodeRows
 from .errors import FewShotError
 from .event_files import EventFiles
@@ -47,6 +48,7 @@ class Trainer:
     ) -> None:
         self.folder, self.config, self.method, self.device = folder, config, method.to(device), device
         self.stream, self.val = stream, val
+        stream.reads_maps = stream.reads_maps or method.reads_maps
         self._trained = [p for p in method.parameters() if p.requires_grad]
         self.optimiser = make_optimiser(self._trained, config)
         self.progress = load_state(folder, method, self.optimiser)
@@ -77,7 +79,7 @@ class Trainer:
 
         Each chunk has equally many queries an episode, so weights by episodes give the mean.
         """
-        with self._random.state():
+        with self._random.state(), threads_of(chunk.bank, reads_maps=self.method.reads_maps):
             loss = self._loss(chunk) * (len(chunk) / count)
             value = float(loss.detach())
             if not np.isfinite(value):

@@ -9,10 +9,11 @@ map P^T Q is products of one cube with vectors [c] alone, which carry what is to
     pooled cosine               (P wp) . (Q wq)
 
 So cubes are read video by video, each against the vectors of all its pairs at once: twice as query, once as class. An
-episode costs 8 L c multiplications a pair instead of L^2 c, and no gathering of cubes.
+episode costs 8 L c multiplications a pair instead of L^2 c, and no gathering of cubes. Groups of videos are worked on
+side by side, each by one thread. For several shots see docs/benchmarks.md: it pays too little.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,7 @@ from ..bank import FeatureBank
 from ..buffers import Buffers
 from ..episode import EpisodeRows
 from ..relation import inverse_norm, wide
+from ..side_by_side import SideBySide
 from .pair_groups import group_pairs
 
 if TYPE_CHECKING:
@@ -31,35 +33,44 @@ if TYPE_CHECKING:
 _ROWS, _MOST = 16, 64  # videos that are read at once, and pairs of each
 _PAIR_BYTES = 160 * 2**20  # vectors of the pairs that are worked on at once
 _VIDEO_BYTES = 128 * 2**20  # vectors of all videos
+_SHARE = 0.3  # episodes a video from which on a list is faster than relation maps
 
 
 def can_score_list(method: "MASTAF", bank: FeatureBank, rows: EpisodeRows) -> bool:
-    """Whether `score_list` gives this head's scores: one shot, pooled cosines, and cubes and vectors in memory."""
+    """Whether `score_list` gives this head's scores, and pays: one shot, pooled cosines, cubes and vectors in memory,
+    and enough episodes to learn all videos for. It depends on no other heads: alone and beside them, scores are equal.
+    """
     c = bank.store.spec.cube_shape[0]
     fits = bank.residence.kind in ("gpu", "ram") and 3 * 4 * c * len(bank) <= _VIDEO_BYTES
-    return fits and rows.support.shape[2] == 1 and method.profile.test_metric == "pool"
+    pays = rows.support.shape[2] == 1 and len(rows) >= _SHARE * len(bank)
+    return fits and pays and method.profile.test_metric == "pool"
 
 
 def score_list(method: "MASTAF", bank: FeatureBank, rows: EpisodeRows, advance: Callable[[int], None] | None) -> Tensor:
     """Logits [e, q, way] of a method in evaluation mode, those of `score_maps` up to rounding."""
-    scorer = _ListScorer(method, bank, way=rows.support.shape[1], q=rows.query.shape[1])
     # Episodes of one query side by side: a block of them then has few query videos, each with many pairs.
     order = np.argsort(rows.query[:, 0], kind="stable")
     logits = torch.empty(*rows.labels.shape, rows.support.shape[1], device=bank.device)
-    for start in range(0, len(rows), scorer.block):
-        part = order[start : start + scorer.block]
-        chosen = EpisodeRows(rows.support[part], rows.query[part], rows.labels[part], rows.classes[part])
-        logits[torch.from_numpy(part).to(bank.device)] = scorer.score(chosen)
-        if advance is not None:
-            advance(len(part))
+    with SideBySide(bank.device) as workers:
+        scorer = _ListScorer(method, bank, workers, way=rows.support.shape[1], q=rows.query.shape[1])
+        for start in range(0, len(rows), scorer.block):
+            part = order[start : start + scorer.block]
+            chosen = EpisodeRows(rows.support[part], rows.query[part], rows.labels[part], rows.classes[part])
+            logits[torch.from_numpy(part).to(bank.device)] = scorer.score(chosen)
+            if advance is not None:
+                advance(len(part))
     return logits
+
+
+Group = tuple[np.ndarray, np.ndarray]  # videos [v] and their pairs, members [v, n]
 
 
 class _ListScorer:
     """Vectors of every video of a bank, and the scores of pairs from them."""
 
-    def __init__(self, method: "MASTAF", bank: FeatureBank, *, way: int, q: int) -> None:
-        self.method, self.bank, self._buffers = method, bank, Buffers()
+    def __init__(self, method: "MASTAF", bank: FeatureBank, workers: SideBySide, *, way: int, q: int) -> None:
+        bank.load()
+        self.method, self.bank, self.workers, self._buffers = method, bank, workers, Buffers()
         self.c, *sizes = bank.store.spec.cube_shape
         self.size, self.several = int(np.prod(sizes)), way > 1
         self.dtype = bank.product_dtype
@@ -72,8 +83,8 @@ class _ListScorer:
         if method.variant != "cross" and (method.variant != "full" or profile.alpha > 0):
             one = torch.empty_like(self.total, dtype=torch.float32)
             self.own = (one, one if method.variant == "neighbor" else torch.empty_like(one))
-        for videos in np.array_split(np.arange(n), -(-n // _ROWS)):
-            self._learn_videos(videos, asked)
+        pieces = np.array_split(np.arange(n), -(-n // _ROWS))
+        workers.run(lambda videos: self._learn_videos(videos, asked), pieces)
 
     def score(self, rows: EpisodeRows) -> Tensor:
         """Logits [e, q, way]."""
@@ -111,10 +122,15 @@ class _ListScorer:
         """Cosines of self-attended videos (of videos as they are, in `neighbor`), [pairs]."""
         of_class, of_query = self.own or (self.total, self.total)
         found = torch.empty(len(classes), device=self.bank.device)
-        for videos, members in group_pairs(queries, rows=_ROWS, most=_MOST):
-            others = self._of(of_class, np.append(classes, 0)[members])  # [v, n, c]
-            mine = of_query[torch.from_numpy(videos).to(self.bank.device)].unsqueeze(-1)  # [v, c, 1]
+        padded = np.append(classes, 0)
+
+        def score(group: Group) -> None:
+            videos, members = group
+            others = self._of(of_class, padded[members])  # [v, n, c]
+            mine = self._of(of_query, videos).unsqueeze(-1)  # [v, c, 1]
             self._put(found, members, (others @ mine).squeeze(-1))
+
+        self.workers.run(score, group_pairs(queries, rows=_ROWS, most=_MOST))
         return found
 
     def _cross_cosines(self, classes: np.ndarray, queries: np.ndarray) -> Tensor:
@@ -125,30 +141,33 @@ class _ListScorer:
         pooled = self._buffers.take("pooled", (pairs + 1, self.c), self.dtype, device)
         carried[pairs], pooled[pairs] = 0, 0
         found = torch.empty(pairs, device=device)
-        for cubes, inverse, members in self._read(queries):
-            others = self._of(self.total, np.append(classes, 0)[members])  # [v, n, c]
-            kernel = self._kernel(self._along(others, cubes) * inverse / self.size, self.several)
-            self._keep(carried, members, self._sum(kernel * inverse, cubes))
-        for cubes, inverse, members in self._read(classes):
-            self._class_side(cubes, inverse, members, np.append(queries, 0), carried, pooled)
-        for cubes, inverse, members in self._read(queries):
-            source = self._of(carried, members)  # [v, n, c]
-            weights = self._weights(self._along(source, cubes) * inverse)  # [v, n, L]
-            mine, others = wide(self._sum(weights, cubes)), wide(self._of(pooled, members))  # [v, n, c]
-            lengths = inverse_norm(_squares(mine)) * inverse_norm(_squares(others))  # [v, n, 1]
-            self._put(found, members, (mine * others).sum(-1) * lengths.squeeze(-1))
+        by_query = list(group_pairs(queries, rows=_ROWS, most=_MOST))
+        self.workers.run(lambda group: self._ask(*group, np.append(classes, 0), carried), by_query)
+        by_class = group_pairs(classes, rows=_ROWS, most=_MOST)
+        self.workers.run(lambda group: self._class_side(*group, np.append(queries, 0), carried, pooled), by_class)
+        self.workers.run(lambda group: self._meet(*group, carried, pooled, found), by_query)
         return found
 
+    def _ask(self, videos: np.ndarray, members: np.ndarray, classes: np.ndarray, carried: Tensor) -> None:
+        """u of the pairs [v, n] of some queries, into `carried`; classes: int64 [pairs + 1]."""
+        cubes, inverse = self._cubes(videos), self._of(self.inverse, videos).unsqueeze(1)  # [v, L, c], [v, 1, L]
+        others = self._of(self.total, classes[members])  # [v, n, c]
+        kernel = self._kernel(self._along(others, cubes) * inverse / self.size, self.several)
+        self._keep(carried, members, self._sum(kernel * inverse, cubes))
+
+    def _meet(self, videos: np.ndarray, members: np.ndarray, carried: Tensor, pooled: Tensor, found: Tensor) -> None:
+        """From v in `carried` and the classes' pooled vectors to the cosines of the pairs [v, n] of some queries."""
+        cubes, inverse = self._cubes(videos), self._of(self.inverse, videos).unsqueeze(1)  # [v, L, c], [v, 1, L]
+        weights = self._weights(self._along(self._of(carried, members), cubes) * inverse)  # [v, n, L]
+        mine, others = wide(self._sum(weights, cubes)), wide(self._of(pooled, members))  # [v, n, c]
+        lengths = inverse_norm(_squares(mine)) * inverse_norm(_squares(others))  # [v, n, 1]
+        self._put(found, members, (mine * others).sum(-1) * lengths.squeeze(-1))
+
     def _class_side(
-        self,
-        cubes: Tensor,
-        inverse: Tensor,
-        members: np.ndarray,
-        queries: np.ndarray,
-        carried: Tensor,
-        pooled: Tensor,
+        self, videos: np.ndarray, members: np.ndarray, queries: np.ndarray, carried: Tensor, pooled: Tensor
     ) -> None:
-        """From u in `carried` to v there, and the class's pooled vectors; cubes [v, L, c], members [v, n]."""
+        """From u in `carried` to v there, and the pooled vectors of the pairs [v, n] of some classes."""
+        cubes, inverse = self._cubes(videos), self._of(self.inverse, videos).unsqueeze(1)  # [v, L, c], [v, 1, L]
         totals = self._of(self.total, queries[members])  # [v, n, c]
         n = members.shape[1]
         along = self._along(torch.cat([totals, self._of(carried, members)], 1), cubes) * inverse  # [v, 2n, L]
@@ -157,14 +176,9 @@ class _ListScorer:
         self._keep(carried, members, sums[:, :n])
         self._keep(pooled, members, sums[:, n:])
 
-    def _read(self, videos: np.ndarray) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
-        """Cubes [v, L, c], inverse norms [v, 1, L] and members [v, n] of the pairs of `videos`."""
-        for rows, members in group_pairs(videos, rows=_ROWS, most=_MOST):
-            yield self._cubes(rows), self._of(self.inverse, rows).unsqueeze(1), members
-
     def _cubes(self, videos: np.ndarray) -> Tensor:
         shape = (len(videos), self.size, self.c)
-        out = self._buffers.take("cubes", shape, self.dtype, self.bank.device)
+        out = self.workers.buffers.take("cubes", shape, self.dtype, self.bank.device)
         return self.bank.gather(videos, np.zeros_like(videos), out)
 
     def _kernel(self, mean: Tensor, normalise: bool) -> Tensor:

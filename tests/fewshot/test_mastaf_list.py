@@ -107,12 +107,32 @@ def test_bf16_is_near(store: Any) -> None:
 
 @pytest.mark.parametrize(
     ("given", "bank", "reads"),
-    [({}, "ram", True), ({"test_metric": "flat"}, "ram", False), ({}, "mmap", False), ({"shot": 2}, "ram", False)],
+    [
+        ({}, "ram", True),
+        ({"count": 3}, "ram", False),
+        ({"shot": 2}, "ram", False),
+        ({"test_metric": "flat"}, "ram", False),
+        ({}, "mmap", False),
+    ],
 )
 def test_where_a_list_cannot_be_scored_at_once(store: Any, given: dict[str, Any], bank: str, reads: bool) -> None:
-    shot = given.pop("shot", 1)
+    given = dict(given)
+    shot, count = given.pop("shot", 1), given.pop("count", 50)
     videos = FeatureBank(store, "test", bank=bank)
-    assert (build(**given).eval().score_rows(videos, draw(videos, 5, shot=shot)) is not None) == reads
+    assert (build(**given).eval().score_rows(videos, draw(videos, count, shot=shot)) is not None) == reads
+
+
+def test_scores_do_not_depend_on_the_number_of_threads(store: Any) -> None:
+    bank, method = FeatureBank(store, "test"), build()
+    rows = draw(bank, 200)
+    listed, mapped = score_episodes(method, bank, rows), score_episodes(method, bank, rows, kept=KeptMaps())
+    torch.set_num_threads(3)
+    try:
+        np.testing.assert_array_equal(score_episodes(method, bank, rows), listed)
+        np.testing.assert_array_equal(score_episodes(method, bank, rows, kept=KeptMaps()), mapped)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(1)
 
 
 @settings(max_examples=60, deadline=None)
