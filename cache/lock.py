@@ -34,15 +34,15 @@ def folder_lock(path: Path) -> Iterator[None]:
     StoppedError, naming the holder, when another process holds it or cannot be judged from here; CacheError or OSError
     where no such file can be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = lock_file(path)
+    lock.parent.mkdir(parents=True, exist_ok=True)
     held = None
     while held is None:
         held = _make(lock)
         if held is None:
             _remove_dead(path, lock)
-    _sweep(lock)
     try:
+        _sweep(lock)
         yield
     finally:
         with suppress(OSError):
@@ -75,7 +75,8 @@ def unlock_folder(path: Path, *, force: bool) -> str:
 
 
 def lock_file(path: Path) -> Path:
-    """Where the lock of `path` is."""
+    """Where the lock of `path` is: beside what a link leads to, so that all names of a folder have one lock."""
+    path = Path(os.path.realpath(path))
     return path.with_name(path.name + ".lock")
 
 
@@ -101,7 +102,8 @@ def _make(lock: Path) -> int | None:
         except OSError as error:
             if descriptor is not None:
                 os.close(descriptor)
-            if isinstance(error, FileExistsError):
+            # Another's `_sweep` may remove the file before it is flocked: then its name is gone. Try again.
+            if isinstance(error, FileExistsError) or (descriptor is not None and error.errno == errno.ENOENT):
                 return None
             if descriptor is not None and error.errno in _NO_LINKS:
                 return _make_in_place(lock, data)
@@ -225,14 +227,17 @@ def _same(descriptor: int, path: Path) -> bool:
 
 
 def _sweep(lock: Path) -> None:
-    """Remove what processes that were killed while they made or removed this lock left beside it."""
-    for entry in os.scandir(lock.parent):
-        if entry.name.startswith(f".{lock.name}."):
+    """Remove what processes that were killed while they made or removed this lock left beside it, if they are seen."""
+    found: list[Path] = []
+    with suppress(OSError):  # files can be made in some folders that cannot be listed
+        found = list(lock.parent.iterdir())
+    for left in found:
+        if left.name.startswith(f".{lock.name}."):
             with suppress(OSError, CacheError):
-                descriptor = _open(Path(entry.path))
+                descriptor = _open(left)
                 try:
                     if _flock(descriptor):  # whoever still works with it holds it
-                        Path(entry.path).unlink()
+                        left.unlink()
                 finally:
                     os.close(descriptor)
 
@@ -247,4 +252,4 @@ def _remove(lock: Path, judged: int) -> None:
     if not _same(judged, aside):
         with suppress(OSError):
             os.link(aside, lock, follow_symlinks=False)
-    aside.unlink()
+    aside.unlink(missing_ok=True)

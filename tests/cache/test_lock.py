@@ -114,6 +114,36 @@ def test_what_killed_makers_left_is_swept_and_what_is_at_work_is_not(path, lock)
             assert (left.exists(), busy.exists()) == (False, True)
 
 
+def test_a_maker_whose_file_was_swept_tries_again(path, monkeypatch):
+    def swept(*_arguments: object) -> None:  # as by a holder that lists the folder before the new file is flocked
+        monkeypatch.undo()
+        for entry in path.parent.iterdir():
+            entry.unlink()
+
+    monkeypatch.setattr(fcntl, "flock", swept)
+    assert takes(path)
+
+
+def test_all_names_of_a_folder_have_one_lock(path, tmp_path):
+    other = tmp_path / "other" / "link.zarr"
+    other.parent.mkdir()
+    other.symlink_to(path)
+    with writer_lock(other), pytest.raises(StoppedError, match="another process is writing"):
+        takes(path)
+    assert takes(path)
+
+
+def test_a_folder_that_cannot_be_listed(path, lock, monkeypatch):
+    def refuse(*_names: object) -> None:
+        raise PermissionError(13, "not permitted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", refuse)
+        patch.setattr(os, "scandir", refuse)
+        assert takes(path)
+    assert not lock.exists()
+
+
 def test_a_number_that_another_process_has_now_is_no_holder(path, lock):
     left_by(path, lock, pid=os.getpid())
     assert takes(path)
