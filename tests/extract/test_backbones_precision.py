@@ -5,7 +5,7 @@ import torch
 from mastaf.extract.backbones import inference
 from mastaf.extract.backbones.registry import load_backbone
 from mastaf.extract.errors import ExtractError
-from mastaf.extract.recipe import make_spec
+from mastaf.extract.surroundings import look_around
 
 CPU = torch.device("cpu")
 
@@ -43,6 +43,4 @@ def test_what_is_prepared_is_right_or_refused(frames) -> None:
 
 def test_bfloat16_is_not_chosen_for_a_single_frame(monkeypatch) -> None:
     monkeypatch.setattr(inference, "cpu_has_bf16", lambda: True)
-    how = {"views": ("plain",), "sampling": "even", "precision": "auto", "device": CPU}
-    assert make_spec(load_backbone("r3d-tiny", weights="random", frames=1), **how).precision == "fp32"
-    assert make_spec(load_backbone("r3d-tiny", weights="random", frames=2), **how).precision == "bf16"
+    assert [look_around("cpu", "auto", frames).precision for frames in (1, 2)] == ["fp32", "bf16"]

@@ -66,10 +66,18 @@ def scores(run, features, bank):
 def test_a_killed_extraction_is_finished_and_scored_there(bucket, arguments, run, tmp_path):
     place = bucket.new_place() / "s.zarr"
     process = [sys.executable, "-m", "mastaf.extract", *arguments, "--out", str(place)]
-    with subprocess.Popen(process, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL) as running:
-        while not bucket.requests("PUT", "shards/00001/zarr.json") and running.poll() is None:
+    errors, second = tmp_path / "errors", f"{place.key.rpartition('ü')[2]}/shards/00001/zarr.json"
+    with (
+        errors.open("w") as stream,
+        subprocess.Popen(
+            process, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=stream
+        ) as running,
+    ):
+        # Other tests put shards too: the key is of this place.
+        while not bucket.requests("PUT", second) and running.poll() is None:
             time.sleep(0.02)
         running.kill()
+    assert bucket.requests("PUT", second), errors.read_text()
     before = open_store(place)
     finished = [record.shard for record in before.records()]
     assert 2 <= len(finished) < before.n_shards
