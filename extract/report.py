@@ -57,7 +57,9 @@ def say_what_was_done(summary: "ExtractSummary", out: StorePath) -> None:
     if summary.stopped_at:
         console.say(f"stopped at {shown(summary.stopped_at)} (--on-failure stop); what was done before it is kept")
     elif summary.failed:
-        console.say("once the files are mended, the same command does those alone; --retry-failed tries all of them")
+        console.say(
+            "once the files are mended in place, the same command does those alone; --retry-failed tries all of them"
+        )
 
 
 def say_what_is_next(summary: "ExtractSummary", out: StorePath, index: VideoIndex) -> None:

@@ -8,7 +8,7 @@ from ..cache.packing import row_bytes
 from ..cache.place import StorePath
 from ..cache.record import StoreHeader
 from ..cache.room import require_room
-from ..cache.store import open_store
+from .opening import open_checked
 from .todo import rows_to_do
 from .videos import VideoSet
 
@@ -36,10 +36,11 @@ def bytes_to_come(
 ) -> int:
     """Bytes that a run adds to the store `out`, new with `header` or begun before; at least, where it is compressed.
 
-    Shards that have a record are there already, whole; a shard is written beside the one that it replaces.
+    Shards that have a record are there already, whole; a shard is written beside the one that it replaces. Raises what
+    `open_checked` raises, because rows of other videos cannot be counted.
     """
     if out.exists():
-        store = open_store(out)
+        store = open_checked(out, header=header, index=videos.index)
         header, states, seen = store.header, store.states().tolist(), store.seen()
         there = {record.shard for record in store.records()}
     else:

@@ -59,7 +59,7 @@ def test_mended_files_are_done_alone_by_the_same_command(go, root, make_video, t
     good = make_video("failures.mp4", *H264).read_bytes()
     status, report, shown = go()
     assert (status, report["done"], failed(report)) == (1, 5, ["run/1.mp4", "walk/0.mp4", "walk/3.mp4"])
-    assert "once the files are mended, the same command does those alone" in shown
+    assert "once the files are mended in place, the same command does those alone" in shown
     assert (go()[1]["done"], generations(tmp_path)) == (0, [0, 0, 0])
 
     (root / "walk/3.mp4").write_bytes(good)  # it came
@@ -106,6 +106,16 @@ def test_a_run_that_stops_at_the_first_failure(go, root, make_video, tmp_path, o
     store = open_store(tmp_path / "s.zarr")
     cubes = store.read([0, 1, 2, 3, 5, 6])
     assert (cubes == first).all()
+
+
+def test_a_data_set_that_lost_a_video_is_refused(go, root, one_thread) -> None:
+    assert go()[0] == 1  # its last row has failed, and would be looked at again
+    lines = (root / "list.csv").read_text().splitlines(keepends=True)
+    (root / "list.csv").write_text("".join(line for line in lines if "run/0" not in line))
+    for also in ((), ("--retry-failed",), ("--plan",)):
+        status, report, shown = go(*also)
+        assert (status, report) == (2, {})
+        assert "was made of other videos: 1 are gone ('run/0.mp4')" in shown.splitlines()[-1]
 
 
 def test_links_and_time_limit_are_options(go, root, tmp_path, one_thread) -> None:
