@@ -1,18 +1,19 @@
 """Whether a disk can hold what is about to be written, asked before the first byte."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from .errors import StoppedError
+from .errors import CacheError, StoppedError
 from .place import StorePath
 
 _LEAST_MARGIN = 16 << 20  # bytes that are left free whatever is written
 
 
 def nearest_folder(path: Path) -> Path:
-    """The folder that exists and would hold `path`: its parent, or one above."""
-    folder = path.absolute().parent
+    """The folder that exists and would hold `path`, or what it leads to as a link: its parent, or one above."""
+    folder = Path(os.path.realpath(path)).parent
     while not folder.exists():
         folder = folder.parent
     return folder
@@ -48,7 +49,11 @@ def lacking_room(needs: Sequence[tuple[StorePath, int]]) -> str:
 
 
 def require_room(needs: Sequence[tuple[StorePath, int]], *, remedy: str) -> None:
-    """StoppedError where `lacking_room` finds a disk too small; remedy: what to do then."""
+    """StoppedError where `lacking_room` finds a disk too small; remedy: what to do then. CacheError for what is no
+    disk, such as /proc."""
+    for path, nbytes in needs:
+        if nbytes and isinstance(path, Path) and shutil.disk_usage(nearest_folder(path)).total == 0:
+            raise CacheError(f"{path} cannot be written: {nearest_folder(path)} takes no files; use another folder")
     lack = lacking_room(needs)
     if lack:
         raise StoppedError(f"{lack}; {remedy}")

@@ -51,7 +51,8 @@ def bytes_to_come(
     shards = {row // header.shard_rows for row in rows}
     share = _COMPRESSED if header.compress else 1
     new = sum(_shard_bytes(header, shard, len(states), share) for shard in shards - there)
-    return new + header.shard_rows * row_bytes(header.spec) + (0 if out.exists() else index_bytes(videos.index))
+    copy = max((_shard_bytes(header, shard, len(states), share) for shard in shards & there), default=0)
+    return new + copy + (0 if out.exists() else index_bytes(videos.index))
 
 
 def _shard_bytes(header: StoreHeader, shard: int, n: int, share: float) -> int:

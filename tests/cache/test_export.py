@@ -134,7 +134,7 @@ def test_shards_are_bounded_and_in_order(tmp_path_factory, make, cubes_a_shard, 
 def test_nothing_is_left_when_a_row_is_damaged_or_the_disk_is_full(tmp_path, make, monkeypatch):
     store, _ = make.full(tmp_path / "s.zarr")
     with monkeypatch.context() as patched:
-        patched.setattr("shutil.disk_usage", lambda _path: type("Usage", (), {"free": 1 << 20}))
+        patched.setattr("shutil.disk_usage", lambda _path: type("Usage", (), {"total": 1 << 50, "free": 1 << 20}))
         with pytest.raises(StoppedError, match=r"has 1048576 bytes .* free, and \d+ .* are needed; free some space"):
             export_store(store, tmp_path / "out", format="npz")
     path = store.shard_path(2)

@@ -44,7 +44,7 @@ def test_plan_then_run_then_recheck(go, tmp_path, monkeypatch):
     assert [entry["found"] for entry in report["coverage"]] == [2, 3]
 
     with monkeypatch.context() as patched:
-        patched.setattr(shutil, "disk_usage", lambda _path: type("Usage", (), {"free": 1000}))
+        patched.setattr(shutil, "disk_usage", lambda _path: type("Usage", (), {"total": 1 << 50, "free": 1000}))
         status, shown, err = go("--plan")
         assert (status, "the run would not start" in shown, err) == (75, True, "")
         status, _, err = go()

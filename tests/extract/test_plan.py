@@ -148,8 +148,9 @@ def test_a_disk_that_is_too_small(tmp_path, plan, tiny_videos, tiny_backbone, mo
         return extract(tiny_videos(), tiny_backbone(), out=tmp_path / "s.zarr", progress=False, **(HOW | changes))
 
     def with_free(nbytes):
-        monkeypatch.setattr(shutil, "disk_usage", lambda _path: type("Usage", (), {"free": nbytes}))
+        monkeypatch.setattr(shutil, "disk_usage", lambda _path: type("Usage", (), {"total": 1 << 50, "free": nbytes}))
 
+    assert plan(shard_rows=1000).stores[0].to_come < 1000 * 2 * 3 * 8  # nothing is replaced in a new store
     margin = 16 << 20
     needed = plan().stores[0].to_come
     with_free(needed + margin - 1)
@@ -162,7 +163,7 @@ def test_a_disk_that_is_too_small(tmp_path, plan, tiny_videos, tiny_backbone, mo
     assert entries(tmp_path) == before
     with_free(needed + margin)
     assert (plan().lack, go(limit=12).done) == ("", 12)
-    # Shards that are there are not counted: the limit's rows lie in all four, so one shard's passing copy is left.
+    # Shards that are there are not counted: the limit's rows lie in all four, so the largest's passing copy is left.
     left = plan().stores[0].to_come
     assert left < needed / 4
     with_free(left + margin - 1)
