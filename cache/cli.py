@@ -94,13 +94,16 @@ def convert(source: StorePath, target: StorePath, compress: str | None, json_fil
     from .convert import convert_store
     from .describe import stored_bytes
     from .store import open_store, writer_lock
+    from .verify import count_states
 
     rows = len(open_store(source).index)
     with writer_lock(target), console.Progress(rows, "convert", "rows") as progress:
         store = convert_store(source, target, compress=compress or "", advance=progress.advance)
-    size = stored_bytes(store)
-    console.say(f"{target}: {rows} rows, {size / 1e6:.1f} MB")
-    console.write_summary(json_file, {"source": str(source), "target": str(target), "rows": rows, "bytes": size})
+    size, counts = stored_bytes(store), count_states(store)
+    unfinished = f" ({counts['done']} of them done, {counts['missing']} missing)" if counts["missing"] else ""
+    console.say(f"{target}: {rows} rows{unfinished}, {size / 1e6:.1f} MB")
+    facts = {"source": str(source), "target": str(target), "rows": rows, "states": counts, "bytes": size}
+    console.write_summary(json_file, facts)
 
 
 @cli.command()
@@ -126,7 +129,7 @@ def unlock(path: StorePath, force: bool, json_file: Path | None) -> None:
 
 @cli.command()
 @_STORE
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=console.STORE)
 @click.option("--format", type=click.Choice(list(FORMATS)), required=True)
 @click.option("--split", type=click.Choice(SPLITS), help="Only this split  [default: all].")
 @click.option("--view", metavar="NAME", default="plain", show_default=True, help="Which view of each video.")
@@ -138,7 +141,7 @@ def unlock(path: StorePath, force: bool, json_file: Path | None) -> None:
     help="Size of a file of several videos (webdataset, safetensors), about.",
 )
 @console.json_option
-def export(path: StorePath, out: Path, shard_mb: int, json_file: Path | None, **options: Any) -> int:
+def export(path: StorePath, out: StorePath, shard_mb: int, json_file: Path | None, **options: Any) -> int:
     """Write the cubes of STORE into the new folder OUT, for other programs; OUT appears whole or not at all.
 
     npz: a file for each video. webdataset: tar files of NAME.cube.npy and NAME.json. safetensors: files of one tensor
@@ -153,6 +156,8 @@ def export(path: StorePath, out: Path, shard_mb: int, json_file: Path | None, **
     from .export import export_store
     from .store import open_store, writer_lock
 
+    if not isinstance(out, Path):
+        raise click.UsageError(f"out ({out}) must be a folder of a disk; export there, and copy it to object storage")
     store = open_store(path)
     with writer_lock(out), console.Progress(len(store.index), "export", "rows") as progress:
         index = export_store(store, out, shard_bytes=shard_mb * 1_000_000, advance=progress.advance, **options)

@@ -54,6 +54,8 @@ def export_store(
         raise CacheError(unknown_name("split", split, SPLITS))
     store.refresh()
     wanted = np.array([split in (None, name) for name in store.index.splits])  # [n]
+    if not wanted.any():
+        raise CacheError(f"{store.path} has no class of the split {split}; its splits: {', '.join(_splits(store))}")
     rows = np.flatnonzero(wanted & (store.states() == DONE))  # [m]
     if not len(rows):
         raise CacheError(f"{store.path} has no cube{f' of {split}' if split else ''} yet; finish the extraction first")
@@ -70,6 +72,11 @@ def export_store(
         index = _index(store, format, view, places, np.flatnonzero(wanted & (store.states() != DONE)).tolist())
         write_json(folder / INDEX_FILE, index)
     return index
+
+
+def _splits(store: Store) -> list[str]:
+    """Those that have a class, in their usual order."""
+    return [name for name in SPLITS if name in store.index.splits]
 
 
 def _cubes(

@@ -101,6 +101,9 @@ def test_convert_writes_the_other_format(tmp_path, make, run):
     assert list(open_store(tmp_path / "b.h5").records()) == list(store.records())
     assert json.loads((tmp_path / "c.json").read_text())["rows"] == 10
     assert run("convert", store.path, tmp_path / "z.zarr", "--compress", "zstd")[0] == 0
+    begun = make.empty(tmp_path / "begun.zarr")
+    make.write(begun, 0)
+    assert "10 rows (4 of them done, 6 missing), " in run("convert", begun.path, tmp_path / "begun.h5")[1]
 
 
 @pytest.mark.parametrize("command", ["info", "verify", "convert"])

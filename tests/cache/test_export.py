@@ -161,6 +161,12 @@ def test_wrong_options_are_named(tmp_path, make, change, message):
         export_store(store, tmp_path / "out", **({"format": "npz"} | change))
 
 
+def test_a_split_without_classes_is_not_an_unfinished_one(tmp_path, make):
+    store, _ = make.full(tmp_path / "s.zarr", n=2)
+    with pytest.raises(CacheError, match="has no class of the split test; its splits: train, val$"):
+        export_store(store, tmp_path / "out", format="npz", split="test")
+
+
 def test_the_command(tmp_path, make, capsys):
     store, _ = make.full(tmp_path / "s.zarr", n=10)
     make.empty(tmp_path / "empty.zarr")
@@ -182,4 +188,6 @@ def test_the_command(tmp_path, make, capsys):
     assert (status, "exists already" in err) == (2, True)
     status, _, err = run(tmp_path / "empty.zarr", tmp_path / "none", "--format", "npz")
     assert (status, "has no cube yet" in err) == (2, True)
+    status, _, err = run(store.path, "s3://bucket/out", "--format", "npz")
+    assert (status, "out (s3://bucket/out) must be a folder of a disk" in err) == (2, True)
     assert list(store.states()).count(DONE) == 9
