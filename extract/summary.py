@@ -44,6 +44,8 @@ def summarise(
     """before: states of all rows at the start; tried: rows of this run; seconds: by stage; stopped_at: the row that
     ended it."""
     states, reasons = store.states().tolist(), store.reasons()
+    # A run that stopped has left rows as they were.
+    ended = [row for row in tried if stopped_at in (None, row) or states[row] != before[row]]
     return ExtractSummary(
         done=sum(states[row] == DONE for row in tried),
         skipped=list(before).count(DONE),
@@ -52,7 +54,7 @@ def summarise(
         seconds={stage: round(value, 3) for stage, value in seconds.items()},
         bound=bound_of(seconds),
         decoders=decoders,
-        videos_per_second=round(len(tried) / max(seconds["total"], 1e-9), 2),
+        videos_per_second=round(len(ended) / max(seconds["total"], 1e-9), 2),
         failures=[{"key": store.index.keys[row], "reason": reasons[row]} for row in sorted(reasons)],
         stopped_at="" if stopped_at is None else store.index.keys[stopped_at],
     )

@@ -91,6 +91,7 @@ def test_a_run_that_stops_at_the_first_failure(go, root, make_video, tmp_path, o
     stop = ("--on-failure", "stop")
     status, report, shown = go(*stop)
     assert (status, report["done"], report["missing"], report["stopped_at"]) == (1, 1, 6, "run/1.mp4")
+    assert report["videos_per_second"] == pytest.approx(2 / report["seconds"]["total"], rel=0.05, abs=0.02)
     assert "stopped at run/1.mp4 (--on-failure stop)" in shown
     assert "failed: run/1.mp4: not a video that ffmpeg can read" in shown
     store = open_store(tmp_path / "s.zarr")
