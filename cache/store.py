@@ -51,7 +51,10 @@ def open_store(path: str | StorePath) -> Store:
     path = store_path(path)
     kind = store_class(path)
     if not path.exists():
-        raise CacheError(f"store ({path}) does not exist; make it with mastaf-extract --out {path}, or check the path")
+        raise CacheError(
+            f"store ({path}) does not exist; make it with mastaf-extract --backbone NAME --dataset NAME --out {path}, "
+            "or check the path"
+        )
     return kind.open(path)
 
 
