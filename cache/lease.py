@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .bucket import bucket_client, explained
 from .checks import json_text, parse_json
@@ -19,9 +19,6 @@ from .errors import CacheError, StoppedError
 from .holder import ALIVE, GONE, MAX_RECORD, UNKNOWN, Holder
 from .lease_renewal import Renewal
 from .place import ObjectUrl
-
-if TYPE_CHECKING:
-    pass
 
 RENEW_S = 15.0
 EXPIRES = 4  # renewals missed by the clocks

@@ -6,12 +6,10 @@ import resource
 import stat
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import parse_json
 from .errors import CorruptStoreError
 
 
@@ -27,11 +25,6 @@ def read_file(folder: Path, name: str, *, limit: int) -> bytes:
     if len(data) > limit:
         raise CorruptStoreError(f"{folder / name} must be at most {limit} bytes; this is no store of mastaf")
     return data
-
-
-def read_json(folder: Path, name: str, *, limit: int) -> Any:
-    """The JSON value in `folder / name`; errors as in `read_file`, and CorruptStoreError for damage."""
-    return parse_json(read_file(folder, name, limit=limit), str(folder / name))
 
 
 def map_file(folder: Path, name: str) -> NDArray[np.uint8]:
