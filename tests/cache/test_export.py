@@ -163,7 +163,7 @@ def test_wrong_options_are_named(tmp_path, make, change, message):
 
 def test_a_split_without_classes_is_not_an_unfinished_one(tmp_path, make):
     store, _ = make.full(tmp_path / "s.zarr", n=2)
-    with pytest.raises(CacheError, match="has no class of the split test; its splits: train, val$"):
+    with pytest.raises(CacheError, match=r"has no class of the split test; its splits: train, val$"):
         export_store(store, tmp_path / "out", format="npz", split="test")
 
 
