@@ -1,5 +1,6 @@
 """A method ready to score, from a run or without one."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,9 @@ def head_without_run(
             variant = variant_name(method.describe())
             raise FewShotError(
                 f"the scores of {name}{f' ({variant})' if variant else ''} depend on parameters that must be trained; "
-                "give the --checkpoint of a run, or a head without parameters (--variant neighbor)"
+                f"give the --checkpoint of a run of: mastaf-fewshot train --features {shlex.quote(str(store.path))} "
+                f"--method {name}"
+                + (", or take the head without parameters (--variant neighbor)" if name == "mastaf" else "")
             )
     return Head(
         method=method.to(device),

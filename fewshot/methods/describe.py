@@ -41,7 +41,7 @@ def facts(name: str) -> tuple[str, ...]:
     return (
         f"`{name}`",
         _READS[method.readout],
-        f"{count:,}" if count else "none",
+        f"{count:,}" if count else "none, but fitted" if method.fits else "none",
         _trained_by(method, count),
         "one an episode" if mode == "single" else f"{queries} of each class" + _least(method),
         rate if count and method.episodic else "",

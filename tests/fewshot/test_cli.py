@@ -217,7 +217,7 @@ class TestBadInput:
         [
             (["evaluate", "--checkpoint", "run", "--variant", "self"], ["a checkpoint fixes the method"]),
             (["evaluate"], ["--checkpoint RUN", "--variant neighbor"]),
-            (["evaluate", "--variant", "self"], ["must be trained"]),
+            (["evaluate", "--variant", "self"], ["must be trained", "--method mastaf, or take", "--variant neighbor"]),
             (["train", "--variant", "neighbor", "--no-residual"], ["change nothing"]),
             (["train", "--way", 3, "--queries", 4], ["queries (4)", "per_class"]),
             (["train", "--way", 4, "--patience", 2], ["patience"]),

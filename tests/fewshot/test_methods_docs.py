@@ -81,6 +81,7 @@ REFUSED = [
     (["train", "--method", "otam", "--tau", "1"], "unknown keyword of OTAM 'tau'"),
     (["train", "--method", "cmn", "--variant", "lite", "--set", "variant=lite"], "'variant' is given twice"),
     (["evaluate", "--method", "feat"], "the scores of feat depend on parameters that must be trained"),
+    (["evaluate", "--method", "trx", "--set", "width=8"], "--method trx\n"),
     (["evaluate", "--method", "protogan"], "the scores of protogan depend on parameters that must be trained"),
 ]
 
