@@ -14,6 +14,7 @@ from ..cache.threads import spin_briefly
 from .backbones.plugins import find_loader
 from .cli_options import extraction_options
 from .datasets import find_dataset
+from .given import refuse_with_recheck, say_what_is_kept
 from .out_names import default_out, outs_of
 from .report import say_overlap, say_what_is_next, say_what_was_done, say_what_was_found
 from .videos import VideoSet
@@ -85,6 +86,8 @@ def run_command(
     find_loader(backbone)  # not imported yet
     if plan and recheck:
         raise click.UsageError("--plan and --recheck are two things to do; give one of them")
+    if recheck:
+        refuse_with_recheck(devices)
     if options["limit"] is not None and out is None:
         raise click.UsageError("--limit needs --out, so that an unfinished store is not taken for the data set's")
     from ..cache.store import store_class
@@ -113,6 +116,7 @@ def run_command(
         console.say(
             f"store: {place} (cubes of {shape} by {backbone} at {cubes.layer}, weights: {cubes.weights_source})"
         )
+        say_what_is_kept(place, options | {"compress": compress})
     if overlap is not None:
         say_overlap(overlap, networks[0].facts)
     options |= {"device": devices, "compress": compress or "", "timeout_s": timeout}

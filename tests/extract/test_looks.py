@@ -52,7 +52,10 @@ def test_plan_then_run_then_recheck(go, tmp_path, monkeypatch):
         assert "1000 bytes" in err
         assert not (tmp_path / "s.zarr").exists()
 
-    assert go()[0] == 1  # one video is broken
+    status, shown, _ = go("--batch", 6, "--shard-rows", 2)
+    assert (status, "keeps its own" in shown) == (1, False)  # one video is broken
+    status, shown, _ = go("--batch", 1, "--shard-rows", 2, "--compress", "zstd")
+    assert f"{tmp_path / 's.zarr'} was begun before, and keeps its own --batch 2, --compress none\n" in shown
     status, shown, _ = go("--recheck", 3)
     report = json.loads((tmp_path / "r.json").read_text())
     assert status == 0
@@ -75,6 +78,9 @@ def test_plan_then_run_then_recheck(go, tmp_path, monkeypatch):
         (("--recheck", 2, "--limit", 2), "looks at done rows alone; leave out --limit"),
         (("--recheck", 2, "--retry-failed"), "leave out --limit, --retry-failed and --on-failure"),
         (("--recheck", 2, "--on-failure", "stop"), "leave out --limit, --retry-failed and --on-failure"),
+        (("--recheck", 2, "--batch", 8, "--shard-rows", 4), "as the store was made; leave out --batch, --shard-rows"),
+        (("--recheck", 2, "--compress", "zstd"), "leave out --compress"),
+        (("--recheck", 2, "--devices", "cpu,cpu"), "--devices (cpu,cpu) must be one"),
         (("--recheck", 0), "--recheck"),
         (("--recheck", 2), "does not exist"),
     ],
