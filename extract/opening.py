@@ -10,6 +10,8 @@ from .devices import kinds_of
 from .errors import ExtractError
 from .naming import some
 
+_REMEDY = "pass another --out, or bring the data set back to what it was"
+
 
 def open_or_create(path: StorePath, *, header: StoreHeader, index: VideoIndex) -> Store:
     """The store at `path`, made if there is none. The caller holds its `writer_lock`.
@@ -59,15 +61,29 @@ def require_same_layout(stores: Sequence[Store]) -> None:
                 )
 
 
-def _require_same_videos(store: Store, header: StoreHeader, index: VideoIndex) -> None:
-    remedy = "pass another --out, or bring the data set back to what it was"
-    if store.header.split_scheme != header.split_scheme:
+def require_same_labels(store: Store, split_scheme: str, index: VideoIndex) -> None:
+    """ExtractError when videos that both have are of another class or split, or the splits have other names."""
+    _require_same_scheme(store, split_scheme)
+    rows = {key: row for row, key in enumerate(index.keys)}
+    for what in ("classes", "splits"):
+        for key, old in zip(store.index.keys, getattr(store.index, what), strict=True):
+            new = getattr(index, what)[rows[key]] if key in rows else old
+            if old != new:
+                raise ExtractError(f"'{key}' is '{old}' in {store.path}, but '{new}' in this run ({what}); {_REMEDY}")
+
+
+def _require_same_scheme(store: Store, split_scheme: str) -> None:
+    if store.header.split_scheme != split_scheme:
         raise ExtractError(
-            f"{store.path} follows the split {store.header.split_scheme}, and this run {header.split_scheme}; {remedy}"
+            f"{store.path} follows the split {store.header.split_scheme}, and this run {split_scheme}; {_REMEDY}"
         )
+
+
+def _require_same_videos(store: Store, header: StoreHeader, index: VideoIndex) -> None:
+    _require_same_scheme(store, header.split_scheme)
     if store.index.keys != index.keys:
         raise ExtractError(
-            f"{store.path} was made of other videos: {_differing(store.index.keys, index.keys)}; {remedy}"
+            f"{store.path} was made of other videos: {_differing(store.index.keys, index.keys)}; {_REMEDY}"
         )
     was, now = (about.provenance.get("follow_links", False) for about in (store.header, header))
     if was != now:
@@ -75,10 +91,7 @@ def _require_same_videos(store: Store, header: StoreHeader, index: VideoIndex) -
             f"{store.path} was begun {'with' if was else 'without'} --follow-links, as it says of itself; do the same "
             "again, or pass another --out"
         )
-    for what in ("classes", "splits"):
-        for key, old, new in zip(index.keys, getattr(store.index, what), getattr(index, what), strict=True):
-            if old != new:
-                raise ExtractError(f"'{key}' is '{old}' in {store.path}, but '{new}' in this run ({what}); {remedy}")
+    require_same_labels(store, header.split_scheme, index)
 
 
 def _differing(old: Sequence[str], new: Sequence[str]) -> str:

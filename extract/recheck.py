@@ -16,8 +16,11 @@ from ..cache.store import Store, open_store
 from .backbones.base import Backbone
 from .decode import TIMEOUT_S
 from .devices import device_name, resolve_devices
+from .errors import ExtractError
 from .links import Links
 from .meter import Meter
+from .naming import some
+from .opening import require_same_labels
 from .pipeline import Pipeline
 from .provenance import provenance
 from .recipe import make_spec
@@ -106,7 +109,8 @@ def recheck_store(
 
     A row's place in its batch is what it was, and its companions are zeros: on the same kind of device, with the same
     versions, the bits are the same. A video that is gone or no longer decodes is a row with a reason. Raises CacheError
-    where nothing is done, SpecMismatchError when the store is of other cubes (other weights, say).
+    where nothing is done, SpecMismatchError when the store is of other cubes (other weights, say), ExtractError when
+    classes or splits differ, or most videos are gone: another data set or root.
     """
     target = resolve_devices(device)[0]
     here = look_around(str(target), precision, backbone.frames)
@@ -115,6 +119,7 @@ def recheck_store(
     about = provenance(videos, backbone, device=device_name(target), command="", allow_flip=allow_flip)
     store = open_store(out)
     store.spec.require_equal(spec, here=f"store {out}", there="this run")
+    require_same_labels(store, videos.split_scheme, videos.index)
     done = np.flatnonzero(store.states() == DONE)
     if not len(done):
         raise CacheError(f"{out} has no cube yet, and nothing to compare; finish the extraction first")
@@ -124,6 +129,12 @@ def recheck_store(
     sink = Rehearsal(store.header, store.index, watched)
     # A video that is gone from the data set is looked for where it was, so that it is named.
     paths = dict(zip(videos.index.keys, videos.index.paths, strict=True))
+    gone = [key for row in rows if (key := store.index.keys[row]) not in paths]
+    if 2 * len(gone) > len(rows):
+        raise ExtractError(
+            f"most rows drawn of {out} ({len(gone)} of {len(rows)}) are of no video in {videos.root}, such as "
+            f"{some(gone, 3)}; check --dataset and --root"
+        )
     places = [paths.get(k, old) for k, old in zip(store.index.keys, store.index.paths, strict=True)]
     tasks = list(make_tasks([sink], [rows], places))
     with forward_threads(store.header.threads), Meter(len(rows), shown=progress) as meter:

@@ -1,20 +1,23 @@
 """`--recheck`: the same rows made again and compared, with nothing written."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from mastaf.cache.errors import CacheError, SpecMismatchError
-from mastaf.cache.index import DONE
+from mastaf.cache.index import DONE, VideoIndex
 from mastaf.cache.spec import STORE_DTYPES
 from mastaf.cache.store import open_store
 from mastaf.extract import provenance as provenance_module
+from mastaf.extract.errors import ExtractError
 from mastaf.extract.recheck import recheck_store
 from mastaf.extract.recheck_text import recheck_lines
 from mastaf.extract.run import extract
 
 HOW = {"precision": "fp32", "device": "cpu", "progress": False}
+VIEWS = ("plain", "flip")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -117,3 +120,18 @@ def test_other_cubes_and_empty_stores_are_refused(again, out, tmp_path, tiny_vid
         again(3, views=("plain",))
     with pytest.raises(CacheError, match="does not exist"):
         recheck_store(tiny_videos(), tiny_backbone(), out=tmp_path / "none.zarr", count=1, **HOW)
+
+
+def test_another_data_set_is_refused(again, out, tiny_videos, tiny_backbone):
+    def refused(match, **columns):
+        videos = tiny_videos()
+        index = VideoIndex.from_columns(videos.index.to_columns() | columns)
+        with pytest.raises(ExtractError, match=match):
+            recheck_store(replace(videos, index=index), tiny_backbone(), out=out, count=9, **HOW, views=VIEWS)
+
+    index = tiny_videos().index
+    refused(r"'train/0/0.mp4' is 'train0' .*but 'other'", **{"class": ("other", *index.classes[1:])})
+    refused(r"\(9 of 9\) are of no video in .*check --dataset and --root", key=tuple(f"a{key}" for key in index.keys))
+    with pytest.raises(ExtractError, match=r"follows the split folder, and this run hmdb51-arn"):
+        other = replace(tiny_videos(), split_scheme="hmdb51-arn")
+        recheck_store(other, tiny_backbone(), out=out, count=9, **HOW, views=VIEWS)
