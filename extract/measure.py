@@ -22,9 +22,10 @@ from .backbones.base import Backbone
 from .pipeline import Pipeline
 from .sink import Rehearsal
 from .tasks import ShardDone, make_tasks
-from .timer import STAGES
+from .timer import STAGES, bound_of
 
 _SETTLED = 2  # batches until the pace is believed: the first ones set a network up and fill the queue
+_FEW = 4  # batches: in fewer, what was waited for is chance, and all batches together say more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +34,9 @@ class Sample:
 
     videos, seconds: all of it; started: (videos committed, seconds) when the pace began to count; pace: seconds a video
     from then on; forward: seconds of a forward pass; write: seconds of writing a video; stages: seconds by stage of the
-    part that counts; decoders; most_in_flight: clips that may be ahead; failures: key -> reason; squeezed: bytes of the
-    cubes as they would be stored, as a share of what they are uncompressed.
+    part that counts; bound: the stage that was waited for most; decoders; most_in_flight: clips that may be ahead;
+    failures: key -> reason; squeezed: bytes of the cubes as they would be stored, as a share of what they are
+    uncompressed.
     """
 
     videos: int
@@ -44,6 +46,7 @@ class Sample:
     forward: float
     write: float
     stages: dict[str, float]
+    bound: str
     decoders: int
     most_in_flight: int
     failures: dict[str, str]
@@ -94,14 +97,15 @@ def measure(
             "failures": {sample.keys[row]: why for row, why in scratches[0].reasons.items()},
             "squeezed": float(np.mean([s.squeezed for s in scratches])),
         }
-    return _sample(marks, most_in_flight=pipeline.most_in_flight, **about)
+    return sample_of(marks, most_in_flight=pipeline.most_in_flight, **about)
 
 
-def _sample(marks: Sequence[tuple[float, ShardDone]], **about: Any) -> Sample:
+def sample_of(marks: Sequence[tuple[float, ShardDone]], **about: Any) -> Sample:
+    """What batches showed; marks: seconds from the start to each one's end, and the batch; about: the other fields."""
     settled = min(_SETTLED, len(marks) - 1)
     begun, counted = marks[settled - 1][0] if settled else 0.0, [done for _, done in marks[settled:]]
     videos = sum(done.tried for done in counted)
-    stages = {stage: sum(done.seconds[stage] for done in counted) for stage in STAGES}
+    stages = _by_stage(counted)
     return Sample(
         videos=sum(done.tried for _, done in marks),
         seconds=marks[-1][0],
@@ -110,9 +114,14 @@ def _sample(marks: Sequence[tuple[float, ShardDone]], **about: Any) -> Sample:
         forward=stages["forward"] / len(counted),
         write=stages["write"] / videos,
         stages=stages,
+        bound=bound_of(stages if len(counted) >= _FEW else _by_stage([done for _, done in marks])),
         decoders=marks[-1][1].decoders,
         **about,
     )
+
+
+def _by_stage(batches: Sequence[ShardDone]) -> dict[str, float]:
+    return {stage: sum(done.seconds[stage] for done in batches) for stage in STAGES}
 
 
 class _Scratch:

@@ -22,7 +22,6 @@ from .recipe import check_flip, make_spec
 from .shard_work import forward_threads
 from .space import REMEDY, beside_bytes, bytes_to_come
 from .surroundings import look_around
-from .timer import bound_of
 from .todo import rows_to_do
 from .videos import VideoSet
 
@@ -50,14 +49,16 @@ class StorePlan:
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """stores; to_do: videos that some store lacks; seconds: that they take, 0.0 without any; bound: the stage that the
-    run will wait for most, '' without a sample; device; memory: bytes of clips and shards at most; peak: bytes of this
-    process so far, with the network; lack: '' or which disk is too small; sample: None where nothing is to be done."""
+    run will wait for most, '' without a sample; device: the one that was measured; devices: how many the run has;
+    memory: bytes of clips and shards at most; peak: bytes of this process so far, with the network; lack: '' or which
+    disk is too small; sample: None where nothing is to be done."""
 
     stores: tuple[StorePlan, ...]
     to_do: int
     seconds: float
     bound: str
     device: str
+    devices: int
     memory: int
     peak: int
     lack: str
@@ -124,7 +125,8 @@ def plan_layers(
     raises on wrong input or a store of other cubes.
     """
     check_flip(views, videos, allow_flip=allow_flip)
-    target = resolve_devices(device)[0]
+    targets = resolve_devices(device)
+    target = targets[0]
     here = look_around(str(target), precision, backbones[0].frames)
     made = {"views": views, "sampling": sampling, "store_dtype": store_dtype}
     specs = [make_spec(b, **made, precision=here.precision) for b in backbones]
@@ -136,7 +138,7 @@ def plan_layers(
     survey = _survey(videos, headers, outs, device_name(target), limit=limit, retry_failed=retry_failed)
     how = {"device": target, "workers": workers, "queue": queue, "timeout_s": timeout_s, "limit_s": seconds}
     sample = _rehearse(survey, backbones, videos, **how) if survey.every else None
-    return _plan(survey, sample, videos.index, device_name(target))
+    return _plan(survey, sample, videos.index, device_name(target), len(targets))
 
 
 def _survey(
@@ -182,7 +184,7 @@ def _rehearse(survey: _Survey, backbones: Sequence[Backbone], videos: VideoSet, 
         )
 
 
-def _plan(survey: _Survey, sample: Sample | None, index: VideoIndex, device: str) -> Plan:
+def _plan(survey: _Survey, sample: Sample | None, index: VideoIndex, device: str, devices: int) -> Plan:
     n, lack = len(index), lacking_room(list(zip(survey.outs, survey.to_come, strict=True)))
     stores = tuple(
         StorePlan(
@@ -206,8 +208,9 @@ def _plan(survey: _Survey, sample: Sample | None, index: VideoIndex, device: str
         seconds=0.0
         if sample is None
         else predict(sample, survey.batches, videos=len(survey.every), written=survey.written, header=header),
-        bound="" if sample is None else bound_of(sample.stages),
+        bound="" if sample is None else sample.bound,
         device=device,
+        devices=devices,
         memory=memory_bound(survey.headers, 0 if sample is None else sample.most_in_flight),
         peak=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
         lack=f"{lack}; {REMEDY}" if lack else "",

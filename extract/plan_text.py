@@ -19,6 +19,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         yield (
             f"to do: {plan.to_do} videos, about {_time(plan.seconds)} at {rate:.1f} videos/s on {plan.device}, "
             f"bound by {plan.bound}"
+            + (f"; one of {plan.devices} devices was measured, alone" if plan.devices > 1 else "")
         )
         stages, counted = sample.stages, sample.videos - sample.started[0]
         yield (

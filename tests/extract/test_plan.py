@@ -14,10 +14,11 @@ from mastaf.cache.index import DONE
 from mastaf.cache.store import open_store
 from mastaf.extract.backbones.base import Backbone
 from mastaf.extract.errors import ExtractError
-from mastaf.extract.measure import Sample, spread
+from mastaf.extract.measure import Sample, sample_of, spread
 from mastaf.extract.plan import plan_layers, predict
 from mastaf.extract.plan_text import plan_lines
 from mastaf.extract.run import extract, extract_layers
+from mastaf.extract.timer import STAGES
 
 HOW = {"precision": "fp32", "device": "cpu", "shard_rows": 6, "batch": 4}
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -95,6 +96,25 @@ def test_a_plan_refuses_what_a_run_refuses(tmp_path, plan, tiny_videos, tiny_bac
         plan(batch=0)
 
 
+def test_of_several_devices_one_is_measured(plan):
+    said = {device: "\n".join(plan_lines(plan(device=device))) for device in ("cpu", "cpu,cpu")}
+    assert "; one of 2 devices was measured, alone\n" in said["cpu,cpu"]
+    assert "alone" not in said["cpu"]
+
+
+def test_few_batches_are_judged_by_all_that_were_run():
+    """Two batches count, in which chance waited for the writer; in all four the decoders were waited for most."""
+
+    def batch(wait, write_wait):
+        seconds = dict.fromkeys(STAGES, 0.0) | {"wait": wait, "write_wait": write_wait}
+        return type("Done", (), {"tried": 4, "seconds": seconds, "decoders": 1})
+
+    marks = [(float(n), batch(*waited)) for n, waited in enumerate([(9, 0), (9, 0), *[(1, 2)] * 3], start=1)]
+    more = marks + [(float(n), batch(1, 2)) for n in range(6, 30)]
+    about = {"most_in_flight": 1, "failures": {}, "squeezed": 1.0}
+    assert [sample_of(of, **about).bound for of in (marks, more)] == ["decode", "write"]
+
+
 def test_the_time_that_is_given_bounds_the_sample(plan, tiny_videos, tiny_decoder):
     found = plan(videos=tiny_videos(900), seconds=0.0)
     assert found.sample is not None
@@ -123,6 +143,7 @@ def test_the_prediction_is_the_pace_carried_on(batch, batches, pace, begun, writ
         forward=batch * pace / 2,
         write=write,
         stages={},
+        bound="decode",
         decoders=1,
         most_in_flight=1,
         failures={},
