@@ -26,8 +26,8 @@ from mastaf.extract.backbones.registry import load_backbone  # noqa: E402
 from mastaf.extract.datasets import find_dataset  # noqa: E402
 from mastaf.extract.decode import decode_clip  # noqa: E402
 from mastaf.extract.decode_ahead import DecodeAhead  # noqa: E402
+from mastaf.extract.devices import resolve_device  # noqa: E402
 from mastaf.extract.ffmpeg import ffmpeg_exe  # noqa: E402
-from mastaf.extract.recipe import resolve_device  # noqa: E402
 from mastaf.extract.run import extract  # noqa: E402
 from mastaf.extract.videos import VideoSet  # noqa: E402
 from mastaf.extract.workers import default_workers  # noqa: E402
