@@ -4,7 +4,10 @@ A process that dies takes none of the others with it: each has a pool of its own
 They are begun again, one by one; `worker.py` sees from the marks which shard kills its workers.
 """
 
+import os
 import signal
+import threading
+import time
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -19,6 +22,7 @@ from .worker import do_shards
 
 _MOST_SHARDS = 4  # at once: the next one's videos are decoded while the last one of a process's turn is written
 _STOP_S = 10  # for a process to end its batch when the run is stopped
+_ORPHAN_S = 1  # between two looks whether the main process is there
 
 
 class LocalProcesses:
@@ -87,12 +91,20 @@ class LocalProcesses:
 
 
 def _new_pool() -> Any:
-    """A pool of one process. Ctrl-C reaches this process alone, which then ends the others."""
+    """A pool of one process. Ctrl-C reaches this process alone, which then ends the others; killed, it cannot."""
     from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.backend import get_context
 
-    return ProcessPoolExecutor(1, context=get_context("loky"), initializer=_leave_interrupts)
+    return ProcessPoolExecutor(1, context=get_context("loky"), initializer=_begin_process, initargs=(os.getpid(),))
 
 
-def _leave_interrupts() -> None:
+def _begin_process(main: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(main,), daemon=True).start()
+
+
+def _end_with(main: int) -> None:
+    """End this process once the main one is gone: nobody else would, and it holds a network and its memory."""
+    while os.getppid() == main:
+        time.sleep(_ORPHAN_S)
+    os._exit(1)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from mastaf.cache.errors import StoppedError
@@ -42,7 +43,9 @@ def pids(tmp_path, monkeypatch):
 
 
 def alive(folder):
-    return [path.name for path in folder.iterdir() if os.path.exists(f"/proc/{path.name}")]  # noqa: PTH110
+    """The processes that run still; one that only nobody waited for does not."""
+    states = {path.name: Path(f"/proc/{path.name}/stat") for path in folder.iterdir()}
+    return [name for name, stat in states.items() if stat.exists() and ") Z " not in stat.read_text()]
 
 
 def test_two_processes_write_the_store_of_one(mortal, whole, tmp_path, pids, capfd):
@@ -96,11 +99,29 @@ def test_a_process_that_cannot_load_the_network_is_one_line(mortal, tmp_path, mo
         mortal.extract(tmp_path / "s.zarr", device="cpu,cpu")
 
 
-def test_an_interrupt_leaves_no_process_and_is_continued(mortal, whole, tmp_path, pids):
-    out = tmp_path / "s.zarr"
+def command_line(mortal, out):
     line = [sys.executable, "-m", "mastaf.extract", "--backbone", "mortal", "--weights", "random", "--dataset"]
     line += ["folder", "--root", mortal.root, "--out", out, "--devices", "cpu,cpu", "--precision", "fp32"]
-    line += ["--batch", "2", "--shard-rows", "2"]
+    return [*line, "--batch", "2", "--shard-rows", "2"]
+
+
+def test_no_process_outlives_a_main_process_that_is_killed(mortal, tmp_path, pids):
+    line = command_line(mortal, tmp_path / "s.zarr")
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while len(list(pids.iterdir())) < 3 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.kill()
+    assert len(list(pids.iterdir())) == 3
+    deadline = time.monotonic() + 30
+    while alive(pids) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert alive(pids) == []
+
+
+def test_an_interrupt_leaves_no_process_and_is_continued(mortal, whole, tmp_path, pids):
+    out = tmp_path / "s.zarr"
+    line = command_line(mortal, out)
     process = subprocess.Popen(
         line, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
