@@ -73,6 +73,11 @@ class Attempts:
         self.clear()
         self._write(_RUN, {"run": run})
 
+    def close_run(self, run: str) -> None:
+        """End a run: whoever still works for it gives up. The marks of another, which has the store now, stay."""
+        if self.is_open(run):
+            self.clear()
+
     def is_open(self, run: str) -> bool:
         """Whether that run is at work on this very store, and no copy of it."""
         return self._read(_RUN) == {"run": run}

@@ -138,8 +138,11 @@ class Spread:
             else:
                 yield from team.run()
         finally:
-            marks.clear()  # whoever is still at work gives up
-            team.stop()
+            try:
+                marks.close_run(job.run)  # whoever is still at work gives up
+            finally:
+                team.stop()
+            marks.close_run(job.run)  # what they marked meanwhile
             for store in stores:
                 store.refresh()
 

@@ -48,6 +48,16 @@ def test_a_worker_holds_its_shard_until_another_begins_it_or_the_run_ends(marks,
     marks.clear()
 
 
+def test_a_run_that_lost_its_store_does_not_end_the_next_one(marks):
+    marks.open_run("two")
+    held = marks.begin(3, "two")
+    marks.close_run("one")
+    assert marks.holds(held)
+    assert marks.is_open("two")
+    marks.close_run("two")
+    assert not marks.holds(held)
+
+
 @pytest.mark.parametrize("content", ["", "[1]", "{}", "\x00", '{"shard": 3}'])
 def test_a_damaged_mark_is_none(marks, tmp_path, content):
     marks.begin(3, "one")
