@@ -74,8 +74,11 @@ class Attempts:
         self._write(_RUN, {"run": run})
 
     def close_run(self, run: str) -> None:
-        """End a run: whoever still works for it gives up. The marks of another, which has the store now, stay."""
-        if self.is_open(run):
+        """End a run: whoever still works for it gives up. The marks of another, which has the store now, stay.
+
+        Called again it removes what workers marked before they saw it.
+        """
+        if self._read(_RUN) in (None, {"run": run}):
             self.clear()
 
     def is_open(self, run: str) -> bool:

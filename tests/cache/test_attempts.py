@@ -56,6 +56,9 @@ def test_a_run_that_lost_its_store_does_not_end_the_next_one(marks):
     assert marks.is_open("two")
     marks.close_run("two")
     assert not marks.holds(held)
+    late = marks.begin(4, "two")
+    marks.close_run("two")
+    assert not marks.holds(late)
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{}", "\x00", '{"shard": 3}'])

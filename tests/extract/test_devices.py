@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from mastaf.cache.attempts import Attempts
 from mastaf.cache.errors import StoppedError
 from mastaf.cache.index import DONE
 from mastaf.cache.store import open_store
@@ -56,7 +57,9 @@ def test_two_processes_write_the_store_of_one(mortal, whole, tmp_path, pids, cap
     assert len(list(pids.iterdir())) == 3  # with this one, which tried the network once
     assert alive(pids) == [str(os.getpid())]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pids", "s.zarr"]
+    Attempts(tmp_path / "s.zarr").open_run("killed")  # its workers have to learn that it is over
     assert mortal.extract(tmp_path / "s.zarr", device="cpu,cpu").skipped == 20
+    assert not (tmp_path / "s.zarr.attempts").exists()
 
 
 def test_a_killed_process_costs_its_shard_and_nothing_else(mortal, whole, tmp_path, pids):
