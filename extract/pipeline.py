@@ -97,7 +97,7 @@ class Pipeline:
         timer, works = Timer(), self._works(task)
         start = task.shard * self._header.shard_rows
         with timer.measure("forward"):
-            fill_one_by_one(
+            broken = fill_one_by_one(
                 task,
                 works,
                 decode=lambda row: self._load(task.paths[row], row),
@@ -107,8 +107,9 @@ class Pipeline:
                 begin=begin,
                 seen=lambda row: fingerprint(self._root / task.paths[row]),
                 blamed=blamed,
+                stop_on_failure=self._stop_on_failure,
             )
-        return replace(self._commit(task, works, None, timer), seconds=timer.seconds, decoders=1)
+        return replace(self._commit(task, works, broken, timer), seconds=timer.seconds, decoders=1)
 
     def _works(self, task: ShardTask) -> list[ShardWork]:
         return [ShardWork(store, task.shard, rows) for store, rows in zip(self._stores, task.rows, strict=True)]

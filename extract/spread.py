@@ -124,7 +124,7 @@ class Spread:
 
     def _elsewhere(self, job: Job, stores: Sequence[Store], tasks: Sequence[ShardTask]) -> Generator[ShardDone]:
         """In other processes, which write to the stores themselves."""
-        marks, todo = [Attempts(store.path) for store in stores], Outstanding(stores, tasks)
+        marks, todo = [Attempts(store.path) for store in stores], Outstanding(stores, tasks, job.stop_on_failure)
         for of_store in marks:
             of_store.open_run(job.run)
         team = self._cluster or LocalProcesses(job, self._devices, todo)

@@ -71,10 +71,10 @@ class Job:
 
 
 class Outstanding:
-    """The shards of a run that nobody said are committed."""
+    """The shards of a run that nobody said are committed. stop_on_failure: see Pipeline."""
 
-    def __init__(self, stores: Sequence[Store], tasks: Iterable[ShardTask]) -> None:
-        self._stores = stores
+    def __init__(self, stores: Sequence[Store], tasks: Iterable[ShardTask], stop_on_failure: bool = False) -> None:
+        self._stores, self._stop_on_failure = stores, stop_on_failure
         self._tasks = {task.shard: task for task in tasks}
 
     def tasks(self) -> list[ShardTask]:
@@ -89,11 +89,12 @@ class Outstanding:
         """Which of `shards`, whose workers are gone, the stores know as committed all the same."""
         for store in self._stores:
             store.refresh()
-        left = [what_is_left(self._stores, self._tasks[shard]) for shard in shards if shard in self._tasks]
+        tasks = [self._tasks[shard] for shard in shards if shard in self._tasks]
+        left = [what_is_left(self._stores, task, stop_on_failure=self._stop_on_failure) for task in tasks]
         return [found for found in left if isinstance(found, ShardDone)]
 
 
-def what_is_left(stores: Sequence[Store], task: ShardTask) -> ShardTask | ShardDone:
+def what_is_left(stores: Sequence[Store], task: ShardTask, *, stop_on_failure: bool) -> ShardTask | ShardDone:
     """The part of a task that no record of `stores`, just read, has; ShardDone when there is none.
 
     A worker may die right after its last record, before it could say so, or between the records of two stores.
@@ -103,8 +104,9 @@ def what_is_left(stores: Sequence[Store], task: ShardTask) -> ShardTask | ShardD
     if any(rows):
         return replace(task, rows=rows)
     records = [store.record(task.shard) for store in stores]
-    failed = {row for record in records if record is not None for row in record.reasons}
-    return ShardDone(task.shard, len(task.every), len(failed.intersection(task.every)), {}, 0)
+    failed = {row for record in records if record is not None for row in record.reasons}.intersection(task.every)
+    stopped_at = min(failed) if failed and stop_on_failure else None
+    return ShardDone(task.shard, len(task.every), len(failed), {}, 0, stopped_at)
 
 
 def _generation(store: Sink, shard: int) -> int:

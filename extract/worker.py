@@ -119,7 +119,8 @@ class Worker:
         for store in self._stores:
             store.refresh()
         with forward_threads(self._stores[0].header.threads):
-            return self._do([what_is_left(self._stores, task) for task in tasks])
+            stop = self._job.stop_on_failure
+            return self._do([what_is_left(self._stores, task, stop_on_failure=stop) for task in tasks])
 
     def _do(self, found: Sequence[ShardTask | ShardDone]) -> list[ShardDone]:
         if not self._is_open():
@@ -129,10 +130,11 @@ class Worker:
         tasks = [task for task in found if isinstance(task, ShardTask)]
         self._attempts = {task.shard: self._marks.begin(task.shard, self._job.run) for task in tasks}
         usual = [task for task in tasks if self._attempts[task.shard].tries <= TRIES]
-        for done in self._pipeline.run(usual, tell=lambda tried, failed, bound: None):
-            finished.append(self._committed(done))
+        if not _stopped(finished):
+            for done in self._pipeline.run(usual, tell=lambda tried, failed, bound: None):
+                finished.append(self._committed(done))
         for task in tasks:
-            if task not in usual:
+            if task not in usual and not _stopped(finished):
                 finished.append(self._committed(self._one_by_one(task)))
         return finished
 
@@ -156,6 +158,11 @@ class Worker:
     def _require_held(self, shard: int) -> None:
         if not (self._marks.holds(self._attempts[shard]) and self._is_open()):
             raise GivenUpError(f"shard {shard} is no longer this worker's: the run ended, or another worker has it")
+
+
+def _stopped(finished: Sequence[ShardDone]) -> bool:
+    """Whether a failed row among these ended the run."""
+    return any(done.stopped_at is not None for done in finished)
 
 
 def _check_versions(job: Job) -> None:

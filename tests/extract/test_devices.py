@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from mastaf.cache.attempts import Attempts
 from mastaf.cache.errors import StoppedError
-from mastaf.cache.index import DONE
+from mastaf.cache.index import DONE, FAILED, MISSING
 from mastaf.cache.store import open_store
 from mastaf.extract.deaths import Deaths
 from mastaf.extract.devices import resolve_devices
@@ -91,6 +91,14 @@ def test_a_video_that_kills_its_process_is_a_failed_row(mortal, whole, tmp_path)
     store, other = open_store(out), open_store(whole)
     rows = [row for row, state in enumerate(store.states()) if state == DONE]
     assert (store.read(rows) == other.read(rows)).all()
+
+
+def test_a_video_that_kills_its_process_ends_a_run_that_stops_on_failure(mortal, tmp_path):
+    root, out = mortal.whiten(tmp_path / "videos", "0"), tmp_path / "s.zarr"
+    summary = mortal.extract(out, root=root, device="cpu,cpu", shard_rows=20, on_failure="stop")
+    assert summary.stopped_at == "walk/0.avi"
+    row = list(open_store(out).index.keys).index("walk/0.avi")
+    assert open_store(out).states().tolist() == [DONE] * row + [FAILED] + [MISSING] * (19 - row)
 
 
 def test_a_process_that_cannot_load_the_network_is_one_line(mortal, tmp_path, monkeypatch):
