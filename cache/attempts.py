@@ -81,6 +81,11 @@ class Attempts:
         found = self._found(attempt.shard)
         return found is not None and found.holder == attempt.holder
 
+    def suspected(self, shard: int) -> set[int]:
+        """Rows of a shard, done one by one, that attempts ended at, or that the present one is at."""
+        found = self._found(shard)
+        return set() if found is None else {*found.blamed, found.row} - {NO_ROW}
+
     def end(self, attempt: Attempt) -> None:
         """The shard is committed."""
         self._files.remove(_name(attempt.shard))

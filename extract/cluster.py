@@ -67,8 +67,12 @@ class Cluster:
                     todo.finished(done)
                     yield done
             except (KilledWorker, GivenUpError) as error:
-                yield from todo.look([task.shard for task in todo.tasks()])
-                deaths.one_more(type(error).__name__)
+                shards = [task.shard for task in todo.tasks()]
+                yield from todo.look(shards)
+                if todo.found_culprits(shards):
+                    deaths.progress()
+                else:
+                    deaths.one_more(type(error).__name__)
 
     def stop(self) -> None:
         """Wait until no worker is at work any more; whoever calls has told them, at the stores' marks, to end."""

@@ -82,7 +82,9 @@ class LocalProcesses:
             self._pools[process] = None
             finished = self._todo.look(shards)
             self._suspects += [task for task in self._todo.tasks() if task.shard in shards]
-            if not finished:
+            if self._todo.found_culprits(shards):
+                self._deaths.progress()
+            elif not finished:
                 self._deaths.one_more(str(error).split(". ")[0])
         for done in finished:
             self._deaths.progress()

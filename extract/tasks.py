@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ..cache.attempts import Attempts
 from ..cache.place import StorePath
 from ..cache.store import Store
 from .backbones.base import Backbone
@@ -76,6 +77,7 @@ class Outstanding:
     def __init__(self, stores: Sequence[Store], tasks: Iterable[ShardTask], stop_on_failure: bool = False) -> None:
         self._stores, self._stop_on_failure = stores, stop_on_failure
         self._tasks = {task.shard: task for task in tasks}
+        self._suspected: dict[int, set[int]] = {}
 
     def tasks(self) -> list[ShardTask]:
         """Those that are left, in order."""
@@ -92,6 +94,21 @@ class Outstanding:
         tasks = [self._tasks[shard] for shard in shards if shard in self._tasks]
         left = [what_is_left(self._stores, task, stop_on_failure=self._stop_on_failure) for task in tasks]
         return [found for found in left if isinstance(found, ShardDone)]
+
+    def found_culprits(self, shards: Iterable[int]) -> bool:
+        """Whether a worker on one of `shards`, done one by one, got to a row that none was lost at when last asked.
+
+        Only where it did another row before: workers that die at whatever they begin with say nothing of the videos.
+        """
+        marks, found = Attempts(self._stores[0].path), False
+        for shard in shards:
+            if shard in self._tasks:
+                rows = marks.suspected(shard)
+                good = set(self._tasks[shard].every) - rows
+                new = rows - self._suspected.get(shard, set())
+                found |= bool(new and good) and min(good) < max(new)
+                self._suspected[shard] = rows
+        return found
 
 
 def what_is_left(stores: Sequence[Store], task: ShardTask, *, stop_on_failure: bool) -> ShardTask | ShardDone:

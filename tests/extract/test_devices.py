@@ -17,6 +17,7 @@ from mastaf.extract.deaths import Deaths
 from mastaf.extract.devices import resolve_devices
 from mastaf.extract.errors import ExtractError
 from mastaf.extract.one_by_one import BLAMED
+from mastaf.extract.tasks import Outstanding, ShardTask
 
 
 def files_of(path):
@@ -158,6 +159,23 @@ def test_workers_that_die_all_the_time_stop_the_run():
     with pytest.raises(StoppedError, match="12 workers died one after another and no shard was finished"):
         for _ in range(30):
             deaths.one_more("killed")
+
+
+def test_each_video_that_is_found_to_kill_workers_is_progress(make_store, tmp_path):
+    store = make_store(tmp_path / "s.zarr", videos=8)
+    task = ShardTask(shard=0, rows=(tuple(range(8)),), paths={}, generations=(-1,))
+    marks, todo = Attempts(store.path), Outstanding([store], [task])
+    marks.open_run("one")
+    marks.begin(0, "one")
+    assert not todo.found_culprits([0])  # all its videos at once
+    marks.at_row(marks.begin(0, "one"), 0)
+    assert not todo.found_culprits([0])  # it may not be the video: no other was done
+    for row in (2, 5, 6):
+        marks.at_row(marks.begin(0, "one"), row)
+        assert todo.found_culprits([0, 1])
+        assert not todo.found_culprits([0])
+    marks.begin(0, "one")
+    assert not todo.found_culprits([0])
 
 
 @pytest.mark.parametrize("devices", ["tpu", "cpu,", "cuda:77", ","])
