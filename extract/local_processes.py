@@ -41,14 +41,13 @@ class LocalProcesses:
 
         The caller has opened the run at the stores' marks, and closes it before it closes this.
         """
-        for process in range(len(self._jobs)):
-            self._give(process)
+        self._give_idle()
         while self._running:
             ready, _ = wait(self._running, return_when=FIRST_COMPLETED)
             for future in ready:
                 process, shards = self._running.pop(future)
                 yield from self._ended(future, process, shards)
-                self._give(process)
+            self._give_idle()  # also those that ran dry: there may be the shards of a process that died
 
     def stop(self) -> None:
         """End all processes, after their batch if they can, with what they started."""
@@ -56,6 +55,12 @@ class LocalProcesses:
         for pool in self._pools:
             if pool is not None:
                 pool.shutdown(wait=True, kill_workers=True)
+
+    def _give_idle(self) -> None:
+        busy = {process for process, _ in self._running.values()}
+        for process in range(len(self._jobs)):
+            if process not in busy:
+                self._give(process)
 
     def _give(self, process: int) -> None:
         """The next shards for a process that has nothing to do."""

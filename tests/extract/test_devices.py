@@ -6,18 +6,28 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
+import torch
+from joblib.externals.loky.process_executor import BrokenProcessPool
 from mastaf.cache.attempts import Attempts
 from mastaf.cache.errors import StoppedError
 from mastaf.cache.index import DONE, FAILED, MISSING
 from mastaf.cache.store import open_store
+from mastaf.extract import local_processes
 from mastaf.extract.deaths import Deaths
 from mastaf.extract.devices import resolve_devices
 from mastaf.extract.errors import ExtractError
+from mastaf.extract.local_processes import LocalProcesses
 from mastaf.extract.one_by_one import BLAMED
-from mastaf.extract.tasks import Outstanding, ShardTask
+from mastaf.extract.tasks import Job, Outstanding, ShardDone, ShardTask, make_tasks
+
+JOB = Job(
+    run="one", root=Path(), outs=(), digests=(), load=list, which=(0,), device="", kind="", workers=None, queue=None,
+    timeout_s=1, follow_links=False, stop_on_failure=False,
+)  # fmt: skip
 
 
 def files_of(path):
@@ -100,6 +110,38 @@ def test_a_video_that_kills_its_process_ends_a_run_that_stops_on_failure(mortal,
     assert summary.stopped_at == "walk/0.avi"
     row = list(open_store(out).index.keys).index("walk/0.avi")
     assert open_store(out).states().tolist() == [DONE] * row + [FAILED] + [MISSING] * (19 - row)
+
+
+def test_shards_of_a_process_that_died_go_to_all_that_have_nothing_to_do(make_store, tmp_path, monkeypatch):
+    """Pools that answer at once, but for the first turn of the first device, which is lost once the other ran dry."""
+    store = make_store(tmp_path / "s.zarr", videos=16, shard_rows=1)
+    tasks = make_tasks([store], [range(16)], store.index.paths)
+    todo = Outstanding([store], tasks)
+    turns, held = [], []
+
+    class Pool:
+        def submit(self, function, job, given):
+            turns.append((job.device, [task.shard for task in given]))
+            future = Future()
+            if not held:
+                held.append(future)
+                return future
+            future.set_result([ShardDone(task.shard, 1, 0, {}, 1) for task in given])
+            if sum(len(shards) for _, shards in turns) == 16:
+                threading.Timer(0.5, held[0].set_exception, [BrokenProcessPool("killed")]).start()
+            return future
+
+        def shutdown(self, **how):
+            pass
+
+    monkeypatch.setattr(local_processes, "_new_pool", Pool)
+    devices = [torch.device("cpu", 0), torch.device("cpu", 1)]
+    done = [found.shard for found in LocalProcesses(JOB, devices, todo).run()]
+    assert sorted(done) == list(range(16))
+    lost = turns[0][1]
+    again = [turn for turn in turns[1:] if set(turn[1]) & set(lost)]
+    assert [shards for _, shards in again] == [[shard] for shard in lost]
+    assert {device for device, _ in again} == {"cpu:0", "cpu:1"}
 
 
 def test_a_process_that_cannot_load_the_network_is_one_line(mortal, tmp_path, monkeypatch):
