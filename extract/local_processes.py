@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from ..cache.console import say
 from .deaths import Deaths
 from .tasks import Job, Outstanding, ShardDone, ShardTask
 from .worker import do_shards
@@ -86,6 +87,7 @@ class LocalProcesses:
             self._pools[process].shutdown(wait=True, kill_workers=True)
             self._pools[process] = None
             finished = self._todo.look(shards)
+            say(f"a process on {self._jobs[process].device} ended, and what it had not finished is done again")
             self._suspects += [task for task in self._todo.tasks() if task.shard in shards]
             if self._todo.found_culprits(shards):
                 self._deaths.progress()

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,14 @@ from mastaf.cache.errors import StoppedError
 from mastaf.cache.index import DONE, FAILED, MISSING
 from mastaf.cache.store import open_store
 from mastaf.extract import local_processes
+from mastaf.extract.backbones.registry import load_backbone, load_layers
+from mastaf.extract.datasets import find_dataset
 from mastaf.extract.deaths import Deaths
 from mastaf.extract.devices import resolve_devices
 from mastaf.extract.errors import ExtractError
 from mastaf.extract.local_processes import LocalProcesses
 from mastaf.extract.one_by_one import BLAMED
+from mastaf.extract.run import extract_layers
 from mastaf.extract.tasks import Job, Outstanding, ShardDone, ShardTask, make_tasks
 
 JOB = Job(
@@ -73,7 +77,7 @@ def test_two_processes_write_the_store_of_one(mortal, whole, tmp_path, pids, cap
     assert not (tmp_path / "s.zarr.attempts").exists()
 
 
-def test_a_killed_process_costs_its_shard_and_nothing_else(mortal, whole, tmp_path, pids):
+def test_a_killed_process_costs_its_shard_and_nothing_else(mortal, whole, tmp_path, pids, capsys):
     out = tmp_path / "s.zarr"
 
     def kill_one():
@@ -92,6 +96,7 @@ def test_a_killed_process_costs_its_shard_and_nothing_else(mortal, whole, tmp_pa
     assert (summary.done, summary.failed) == (20, 0)
     assert len(list(pids.iterdir())) == 4
     assert files_of(out) == files_of(whole)
+    assert capsys.readouterr().out == "a process on cpu ended, and what it had not finished is done again\n"
 
 
 def test_a_video_that_kills_its_process_is_a_failed_row(mortal, whole, tmp_path):
@@ -142,6 +147,28 @@ def test_shards_of_a_process_that_died_go_to_all_that_have_nothing_to_do(make_st
     again = [turn for turn in turns[1:] if set(turn[1]) & set(lost)]
     assert [shards for _, shards in again] == [[shard] for shard in lost]
     assert {device for device, _ in again} == {"cpu:0", "cpu:1"}
+
+
+def test_workers_on_several_stores_give_up_when_a_new_run_has_one_of_them(mortal, tmp_path, pids):
+    outs = [tmp_path / "first.zarr", tmp_path / "second.zarr"]
+    layer = load_backbone("mortal", weights="random").layer
+    load = partial(load_layers, "mortal", weights="random", layers=(layer, layer))
+    videos = find_dataset("folder", root=mortal.root, split_files=None, seed=0)
+
+    def take_one():
+        deadline = time.monotonic() + 60
+        while not any(outs[0].glob("shards/*/zarr.json")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        Attempts(outs[1]).open_run("next")
+
+    taker = threading.Thread(target=take_one)
+    taker.start()
+    how = {"precision": "fp32", "device": "cpu,cpu", "progress": False, "shard_rows": 2, "batch": 2, "threads": 1}
+    with pytest.raises(StoppedError, match=r"no longer this worker's|the run has ended"):
+        extract_layers(videos, load(), outs=outs, load=load, **how)
+    taker.join()
+    assert Attempts(outs[1]).is_open("next")
+    assert not (tmp_path / "first.zarr.attempts").exists()
 
 
 def test_a_process_that_cannot_load_the_network_is_one_line(mortal, tmp_path, monkeypatch):
