@@ -46,6 +46,7 @@ class Cluster:
             say(f"connecting to {address}")
             self._client = _connect(address, answer_s)
             self.workers = self._find_workers(answer_s)
+            self._known, self._absent = set(self.workers), set[str]()
         except BaseException:
             self.close()
             raise
@@ -111,15 +112,13 @@ class Cluster:
 
     def _watch(self, backend: Any, over: threading.Event) -> None:
         """Say which workers were lost, and end the pass when nobody is there to do it."""
-        without, before = 0.0, set(self.workers)
+        without = 0.0
         every = min(PATIENCE_S / 10, 5)
         while not over.wait(every):
             with suppress(OSError):
                 present = set(self._present())
                 without = 0.0 if present else without + every
-                if before - present:
-                    say(f"workers were lost, and their shards are done again: {some(sorted(before - present))}")
-                before = present
+                self._tell_lost(present)
             if without >= PATIENCE_S:
                 backend.give_up(
                     StoppedError(
@@ -128,6 +127,14 @@ class Cluster:
                     )
                 )
                 return
+
+    def _tell_lost(self, present: set[str]) -> None:
+        """Say once which workers are gone: absent at two looks, since the client's list may be cut short at one."""
+        absent = self._known - present
+        lost = absent & self._absent
+        if lost:
+            say(f"workers were lost, and their shards are done again: {some(sorted(lost))}")
+        self._known, self._absent = (self._known | present) - lost, absent - lost
 
     def _find_workers(self, answer_s: float) -> list[str]:
         if not self._info():

@@ -126,8 +126,11 @@ def whole(mortal, tmp_path_factory):
     return out
 
 
-def test_a_cluster_writes_the_store_of_one_process_although_a_worker_is_killed(mortal, cluster, whole, tmp_path):
+def test_a_cluster_writes_the_store_of_one_process_although_a_worker_is_killed(
+    mortal, cluster, whole, tmp_path, capsys, monkeypatch
+):
     out = tmp_path / "s.zarr"
+    monkeypatch.setattr(cluster_module, "PATIENCE_S", 1)  # it looks at the workers ten times as often
 
     def kill_one():
         deadline = time.monotonic() + 120
@@ -145,6 +148,9 @@ def test_a_cluster_writes_the_store_of_one_process_although_a_worker_is_killed(m
     assert (summary.done, summary.failed, summary.missing) == (20, 0, 0)
     assert files_of(out) == files_of(whole)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s.zarr"]
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == f"connecting to {cluster.address}"
+    assert told[1].startswith("workers were lost, and their shards are done again: 'tcp://127.0.0.1:")
 
 
 def test_a_video_that_kills_workers_is_a_failed_row(mortal, cluster, whole, tmp_path):
