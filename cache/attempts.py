@@ -9,41 +9,58 @@ have killed that one. And a worker whose mark is gone, or another's, has been gi
 """
 
 import json
+import stat
 import tempfile
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from .base import Store
-from .errors import CorruptStoreError
-from .files import FolderFiles, files_at, read_json
+from .checks import fit_fields, require_keys
+from .errors import CacheError, CorruptStoreError
+from .files import Files, FolderFiles, files_at, read_json
 from .place import StorePath, absolute
 
 _LONGEST = 1 << 20  # bytes of a mark
 _RUN = "run.json"
+NO_ROW = -1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
     """One mark. run: names the run; holder: names this attempt; tries: how often the run began the shard, with this
-    time; row: the one at work, where rows are done one by one; blamed: rows at which earlier attempts ended."""
+    time; row: the one at work, where rows are done one by one, else NO_ROW; blamed: rows at which earlier attempts
+    ended. CacheError for a field of another type."""
 
     shard: int
     run: str
     holder: str
     tries: int
-    row: int | None = None
+    row: int = NO_ROW
     blamed: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        fit_fields(self)
 
 
 class Attempts:
-    """The marks beside the store at `path`."""
+    """The marks beside the store at `path`. Every use is a CacheError where a link, or no folder, is in their place."""
 
     def __init__(self, path: StorePath) -> None:
         place = absolute(path)
         place = place.with_name(place.name + ".attempts")
-        self._files = FolderFiles(place) if isinstance(place, Path) else files_at(place)
+        self._place, self._at = place, FolderFiles(place) if isinstance(place, Path) else files_at(place)
+
+    @property
+    def _files(self) -> Files:
+        """Checked each time: what a link leads to is not ours to write or to remove."""
+        if isinstance(self._place, Path):
+            with suppress(FileNotFoundError):
+                if not stat.S_ISDIR(self._place.lstat().st_mode):
+                    raise CacheError(f"{self._place} must be a folder of marks, and no link or file; remove it")
+        return self._at
 
     def begin(self, shard: int, run: str) -> Attempt:
         """Mark a shard as begun by `run`; the mark tells what became of that run's earlier attempts."""
@@ -51,7 +68,7 @@ class Attempts:
         before = self._found(shard)
         if before is not None and before.run == run:
             tries, blamed = before.tries + 1, before.blamed
-            if before.row is not None:
+            if before.row != NO_ROW:
                 blamed = (*blamed, before.row)
         return self._put(Attempt(shard=shard, run=run, holder=uuid.uuid4().hex, tries=tries, blamed=blamed))
 
@@ -64,6 +81,11 @@ class Attempts:
         found = self._found(attempt.shard)
         return found is not None and found.holder == attempt.holder
 
+    def suspected(self, shard: int) -> set[int]:
+        """Rows of a shard, done one by one, that attempts ended at, or that the present one is at."""
+        found = self._found(shard)
+        return set() if found is None else {*found.blamed, found.row} - {NO_ROW}
+
     def end(self, attempt: Attempt) -> None:
         """The shard is committed."""
         self._files.remove(_name(attempt.shard))
@@ -72,6 +94,14 @@ class Attempts:
         """Begin a run: whoever still works for another one gives up. For the store's one writer."""
         self.clear()
         self._write(_RUN, {"run": run})
+
+    def close_run(self, run: str) -> None:
+        """End a run: whoever still works for it gives up. The marks of another, which has the store now, stay.
+
+        Called again it removes what workers marked before they saw it.
+        """
+        if self._read(_RUN) in (None, {"run": run}):
+            self.clear()
 
     def is_open(self, run: str) -> bool:
         """Whether that run is at work on this very store, and no copy of it."""
@@ -82,11 +112,13 @@ class Attempts:
         return attempt
 
     def _found(self, shard: int) -> Attempt | None:
+        """The mark of a shard; None where there is none, and for a damaged one."""
         value = self._read(_name(shard))
-        if not isinstance(value, dict) or set(value) != {f.name for f in fields(Attempt)}:
+        try:
+            known = (field.name for field in fields(Attempt))
+            return Attempt(**require_keys(value, known, "the mark"))
+        except CacheError:
             return None
-        found: dict[str, Any] = value | {"blamed": tuple(value["blamed"])}
-        return Attempt(**found)
 
     def probe(self) -> None:
         """Write and remove a mark of no meaning: whether this process may write beside the store."""
@@ -100,8 +132,9 @@ class Attempts:
 
     def _read(self, name: str) -> Any:
         """The JSON value of a mark, None where there is none."""
+        files = self._files
         try:
-            return read_json(self._files, name, limit=_LONGEST)
+            return read_json(files, name, limit=_LONGEST)
         except (FileNotFoundError, NotADirectoryError, CorruptStoreError):
             return None
 

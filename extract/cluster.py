@@ -9,7 +9,9 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
+from ..cache.checks import brief
 from ..cache.console import say
 from ..cache.errors import StoppedError
 from ..cache.extras import require_extra
@@ -21,6 +23,7 @@ from .tasks import Job, Outstanding, ShardDone
 from .worker import GivenUpError, do_shards, forget, refusal
 
 RESOURCE = "mastaf"
+SCHEMES = ("tcp", "tls", "ws", "wss", "ucx")  # of Dask's addresses
 ANSWER_S = 30  # for a scheduler to answer, and for a first worker to come
 PATIENCE_S = 300  # without any worker, in the middle of a run
 _AHEAD = 64  # shards that are with the scheduler, at least; so workers that join find work
@@ -34,13 +37,16 @@ class Cluster:
 
     def __init__(self, address: str, *, answer_s: float = ANSWER_S) -> None:
         require_extra("distributed", extra="cluster", wanted_by="--cluster")
+        _check_address(address)
         self.address = address
         self._client: Any = None
         self._quiet = ExitStack()
         self._quiet.enter_context(_quiet_dask())
         try:
+            say(f"connecting to {address}")
             self._client = _connect(address, answer_s)
             self.workers = self._find_workers(answer_s)
+            self._known, self._absent = set(self.workers), set[str]()
         except BaseException:
             self.close()
             raise
@@ -67,8 +73,12 @@ class Cluster:
                     todo.finished(done)
                     yield done
             except (KilledWorker, GivenUpError) as error:
-                yield from todo.look([task.shard for task in todo.tasks()])
-                deaths.one_more(type(error).__name__)
+                shards = [task.shard for task in todo.tasks()]
+                yield from todo.look(shards)
+                if todo.found_culprits(shards):
+                    deaths.progress()
+                else:
+                    deaths.one_more(type(error).__name__)
 
     def stop(self) -> None:
         """Wait until no worker is at work any more; whoever calls has told them, at the stores' marks, to end."""
@@ -101,12 +111,14 @@ class Cluster:
             results.close()
 
     def _watch(self, backend: Any, over: threading.Event) -> None:
-        """End the pass when nobody is there to do it."""
+        """Say which workers were lost, and end the pass when nobody is there to do it."""
         without = 0.0
         every = min(PATIENCE_S / 10, 5)
         while not over.wait(every):
             with suppress(OSError):
-                without = 0.0 if self._present() else without + every
+                present = set(self._present())
+                without = 0.0 if present else without + every
+                self._tell_lost(present)
             if without >= PATIENCE_S:
                 backend.give_up(
                     StoppedError(
@@ -116,7 +128,17 @@ class Cluster:
                 )
                 return
 
+    def _tell_lost(self, present: set[str]) -> None:
+        """Say once which workers are gone: absent at two looks, since the client's list may be cut short at one."""
+        absent = self._known - present
+        lost = absent & self._absent
+        if lost:
+            say(f"workers were lost, and their shards are done again: {some(sorted(lost))}")
+        self._known, self._absent = (self._known | present) - lost, absent - lost
+
     def _find_workers(self, answer_s: float) -> list[str]:
+        if not self._info():
+            say(f"waiting for a worker with --resources {RESOURCE}=1")
         try:
             self._client.wait_for_workers(1, timeout=answer_s)
         except TimeoutError as error:
@@ -167,6 +189,21 @@ def _quiet_dask() -> Iterator[None]:
     finally:
         for name, level in before.items():
             logging.getLogger(name).setLevel(level)
+
+
+def _check_address(address: str) -> None:
+    """ExtractError unless the address has a host and a port: a client would look for them for a minute, and leave a
+    traceback. A scheme may be left out."""
+    try:
+        parts = urlsplit(address if "://" in address else f"tcp://{address}")
+        complete = parts.scheme in SCHEMES and parts.hostname and parts.port and not parts.path.strip("/")
+    except ValueError:  # a port that is no number, or brackets that do not close
+        complete = False
+    if not complete:
+        raise ExtractError(
+            f"cluster ({brief(address)}) must be an address such as tcp://host:8786: one of {', '.join(SCHEMES)}, a "
+            "host and a port"
+        )
 
 
 def _connect(address: str, answer_s: float) -> Any:

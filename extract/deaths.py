@@ -4,7 +4,7 @@ from ..cache.errors import StoppedError
 
 
 class Deaths:
-    """Counts workers that died in a row without any shard committed in between: then it is not the videos."""
+    """Counts workers that died in a row without any progress in between: then it is not the videos."""
 
     def __init__(self, workers: int) -> None:
         self._most, self._in_a_row = 8 + 2 * workers, 0
@@ -19,5 +19,5 @@ class Deaths:
             )
 
     def progress(self) -> None:
-        """A shard was committed."""
+        """A shard was committed, or one more of its videos was found to kill workers."""
         self._in_a_row = 0

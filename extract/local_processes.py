@@ -4,7 +4,10 @@ A process that dies takes none of the others with it: each has a pool of its own
 They are begun again, one by one; `worker.py` sees from the marks which shard kills its workers.
 """
 
+import os
 import signal
+import threading
+import time
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -13,12 +16,14 @@ from typing import Any
 
 import torch
 
+from ..cache.console import say
 from .deaths import Deaths
 from .tasks import Job, Outstanding, ShardDone, ShardTask
 from .worker import do_shards
 
 _MOST_SHARDS = 4  # at once: the next one's videos are decoded while the last one of a process's turn is written
 _STOP_S = 10  # for a process to end its batch when the run is stopped
+_ORPHAN_S = 1  # between two looks whether the main process is there
 
 
 class LocalProcesses:
@@ -37,14 +42,13 @@ class LocalProcesses:
 
         The caller has opened the run at the stores' marks, and closes it before it closes this.
         """
-        for process in range(len(self._jobs)):
-            self._give(process)
+        self._give_idle()
         while self._running:
             ready, _ = wait(self._running, return_when=FIRST_COMPLETED)
             for future in ready:
                 process, shards = self._running.pop(future)
                 yield from self._ended(future, process, shards)
-                self._give(process)
+            self._give_idle()  # also those that ran dry: there may be the shards of a process that died
 
     def stop(self) -> None:
         """End all processes, after their batch if they can, with what they started."""
@@ -52,6 +56,12 @@ class LocalProcesses:
         for pool in self._pools:
             if pool is not None:
                 pool.shutdown(wait=True, kill_workers=True)
+
+    def _give_idle(self) -> None:
+        busy = {process for process, _ in self._running.values()}
+        for process in range(len(self._jobs)):
+            if process not in busy:
+                self._give(process)
 
     def _give(self, process: int) -> None:
         """The next shards for a process that has nothing to do."""
@@ -77,8 +87,11 @@ class LocalProcesses:
             self._pools[process].shutdown(wait=True, kill_workers=True)
             self._pools[process] = None
             finished = self._todo.look(shards)
+            say(f"a process on {self._jobs[process].device} ended, and what it had not finished is done again")
             self._suspects += [task for task in self._todo.tasks() if task.shard in shards]
-            if not finished:
+            if self._todo.found_culprits(shards):
+                self._deaths.progress()
+            elif not finished:
                 self._deaths.one_more(str(error).split(". ")[0])
         for done in finished:
             self._deaths.progress()
@@ -87,12 +100,20 @@ class LocalProcesses:
 
 
 def _new_pool() -> Any:
-    """A pool of one process. Ctrl-C reaches this process alone, which then ends the others."""
+    """A pool of one process. Ctrl-C reaches this process alone, which then ends the others; killed, it cannot."""
     from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.backend import get_context
 
-    return ProcessPoolExecutor(1, context=get_context("loky"), initializer=_leave_interrupts)
+    return ProcessPoolExecutor(1, context=get_context("loky"), initializer=_begin_process, initargs=(os.getpid(),))
 
 
-def _leave_interrupts() -> None:
+def _begin_process(main: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(main,), daemon=True).start()
+
+
+def _end_with(main: int) -> None:
+    """End this process once the main one is gone: nobody else would, and it holds a network and its memory."""
+    while os.getppid() == main:
+        time.sleep(_ORPHAN_S)
+    os._exit(1)

@@ -96,19 +96,21 @@ class Pipeline:
         """Do a shard video by video, to the same bits; see `fill_one_by_one`."""
         timer, works = Timer(), self._works(task)
         start = task.shard * self._header.shard_rows
-        with timer.measure("forward"):
-            fill_one_by_one(
-                task,
-                works,
-                decode=lambda row: self._load(task.paths[row], row),
-                forward=self._forward,
-                batch=self._header.batch,
-                start=start,
-                begin=begin,
-                seen=lambda row: fingerprint(self._root / task.paths[row]),
-                blamed=blamed,
-            )
-        return replace(self._commit(task, works, None, timer), seconds=timer.seconds, decoders=1)
+        broken = fill_one_by_one(
+            task,
+            works,
+            decode=lambda row: self._load(task.paths[row], row),
+            forward=self._forward,
+            batch=self._header.batch,
+            start=start,
+            begin=begin,
+            seen=lambda row: fingerprint(self._root / task.paths[row]),
+            blamed=blamed,
+            stop_on_failure=self._stop_on_failure,
+            timer=timer,
+        )
+        timer.seconds["decode"] = timer.seconds["wait"]  # one after another
+        return replace(self._commit(task, works, broken, timer), seconds=timer.seconds, decoders=1)
 
     def _works(self, task: ShardTask) -> list[ShardWork]:
         return [ShardWork(store, task.shard, rows) for store, rows in zip(self._stores, task.rows, strict=True)]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from ..cache.attempts import Attempts
 from ..cache.console import unknown_name
 from ..cache.label_overlap import LabelOverlap
 from ..cache.place import StorePath
@@ -136,6 +137,7 @@ def _open(
     for header, out in zip(headers, outs, strict=True):
         held.enter_context(writer_lock(out))
         stores.append(open_or_create(out, header=header, index=videos.index))
+        Attempts(stores[-1].path).clear()  # whoever still works for an earlier run gives up
         if devices is not None:
             require_same_device(stores[-1], devices)
         if overlap is not None:

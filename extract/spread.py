@@ -116,8 +116,6 @@ class Spread:
         **how: Any,
     ) -> Generator[ShardDone]:
         """In this process."""
-        for store in stores:
-            Attempts(store.path).clear()  # whoever still works for an earlier run gives up
         links = Links(videos.root, videos.follow_links)
         with forward_threads(stores[0].header.threads):
             pipeline = Pipeline(stores, backbones, root=videos.root, device=self._devices[0], links=links, **how)
@@ -126,10 +124,9 @@ class Spread:
 
     def _elsewhere(self, job: Job, stores: Sequence[Store], tasks: Sequence[ShardTask]) -> Generator[ShardDone]:
         """In other processes, which write to the stores themselves."""
-        marks, todo = Attempts(stores[0].path), Outstanding(stores, tasks)
-        for store in stores:
-            Attempts(store.path).clear()
-        marks.open_run(job.run)
+        marks, todo = [Attempts(store.path) for store in stores], Outstanding(stores, tasks, job.stop_on_failure)
+        for of_store in marks:
+            of_store.open_run(job.run)
         team = self._cluster or LocalProcesses(job, self._devices, todo)
         try:
             if isinstance(team, Cluster):
@@ -138,8 +135,11 @@ class Spread:
             else:
                 yield from team.run()
         finally:
-            marks.clear()  # whoever is still at work gives up
-            team.stop()
+            try:
+                _close(marks, job.run)  # whoever is still at work gives up
+            finally:
+                team.stop()
+            _close(marks, job.run)  # what they marked meanwhile
             for store in stores:
                 store.refresh()
 
@@ -177,6 +177,11 @@ class Spread:
                 "load=functools.partial(load_layers, NAME, ...) beside them"
             )
         return self._load
+
+
+def _close(marks: Sequence[Attempts], run: str) -> None:
+    for of_store in marks:
+        of_store.close_run(run)
 
 
 def _local_devices(devices: str, *, several: bool) -> list[torch.device]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ..cache.attempts import Attempts
 from ..cache.place import StorePath
 from ..cache.store import Store
 from .backbones.base import Backbone
@@ -71,11 +72,12 @@ class Job:
 
 
 class Outstanding:
-    """The shards of a run that nobody said are committed."""
+    """The shards of a run that nobody said are committed. stop_on_failure: see Pipeline."""
 
-    def __init__(self, stores: Sequence[Store], tasks: Iterable[ShardTask]) -> None:
-        self._stores = stores
+    def __init__(self, stores: Sequence[Store], tasks: Iterable[ShardTask], stop_on_failure: bool = False) -> None:
+        self._stores, self._stop_on_failure = stores, stop_on_failure
         self._tasks = {task.shard: task for task in tasks}
+        self._suspected: dict[int, set[int]] = {}
 
     def tasks(self) -> list[ShardTask]:
         """Those that are left, in order."""
@@ -89,11 +91,27 @@ class Outstanding:
         """Which of `shards`, whose workers are gone, the stores know as committed all the same."""
         for store in self._stores:
             store.refresh()
-        left = [what_is_left(self._stores, self._tasks[shard]) for shard in shards if shard in self._tasks]
+        tasks = [self._tasks[shard] for shard in shards if shard in self._tasks]
+        left = [what_is_left(self._stores, task, stop_on_failure=self._stop_on_failure) for task in tasks]
         return [found for found in left if isinstance(found, ShardDone)]
 
+    def found_culprits(self, shards: Iterable[int]) -> bool:
+        """Whether a worker on one of `shards`, done one by one, got to a row that none was lost at when last asked.
 
-def what_is_left(stores: Sequence[Store], task: ShardTask) -> ShardTask | ShardDone:
+        Only where it did another row before: workers that die at whatever they begin with say nothing of the videos.
+        """
+        marks, found = Attempts(self._stores[0].path), False
+        for shard in shards:
+            if shard in self._tasks:
+                rows = marks.suspected(shard)
+                good = set(self._tasks[shard].every) - rows
+                new = rows - self._suspected.get(shard, set())
+                found |= bool(new and good) and min(good) < max(new)
+                self._suspected[shard] = rows
+        return found
+
+
+def what_is_left(stores: Sequence[Store], task: ShardTask, *, stop_on_failure: bool) -> ShardTask | ShardDone:
     """The part of a task that no record of `stores`, just read, has; ShardDone when there is none.
 
     A worker may die right after its last record, before it could say so, or between the records of two stores.
@@ -103,8 +121,9 @@ def what_is_left(stores: Sequence[Store], task: ShardTask) -> ShardTask | ShardD
     if any(rows):
         return replace(task, rows=rows)
     records = [store.record(task.shard) for store in stores]
-    failed = {row for record in records if record is not None for row in record.reasons}
-    return ShardDone(task.shard, len(task.every), len(failed.intersection(task.every)), {}, 0)
+    failed = {row for record in records if record is not None for row in record.reasons}.intersection(task.every)
+    stopped_at = min(failed) if failed and stop_on_failure else None
+    return ShardDone(task.shard, len(task.every), len(failed), {}, 0, stopped_at)
 
 
 def _generation(store: Sink, shard: int) -> int:

@@ -89,8 +89,8 @@ class Worker:
         _check_versions(job)
         _check_videos(job)
         self._stores = [_open(out, digest) for out, digest in zip(job.outs, job.digests, strict=True)]
-        self._marks = Attempts(self._stores[0].path)
-        if not self._marks.is_open(job.run):
+        self._marks, *self._others = [Attempts(store.path) for store in self._stores]
+        if not self._is_open():
             raise ExtractError(f"at {job.outs[0]} it sees a copy of the store, or the run has ended; {_SHARED}")
         device = resolve_device(job.device)
         if job.kind and kinds_of([device_name(device)]) != [job.kind]:
@@ -119,20 +119,22 @@ class Worker:
         for store in self._stores:
             store.refresh()
         with forward_threads(self._stores[0].header.threads):
-            return self._do([what_is_left(self._stores, task) for task in tasks])
+            stop = self._job.stop_on_failure
+            return self._do([what_is_left(self._stores, task, stop_on_failure=stop) for task in tasks])
 
     def _do(self, found: Sequence[ShardTask | ShardDone]) -> list[ShardDone]:
-        if not self._marks.is_open(self._job.run):
+        if not self._is_open():
             raise GivenUpError("the run has ended")
         # Committed by a worker that was lost before it could say so.
         finished = [task for task in found if isinstance(task, ShardDone)]
         tasks = [task for task in found if isinstance(task, ShardTask)]
         self._attempts = {task.shard: self._marks.begin(task.shard, self._job.run) for task in tasks}
         usual = [task for task in tasks if self._attempts[task.shard].tries <= TRIES]
-        for done in self._pipeline.run(usual, tell=lambda tried, failed, bound: None):
-            finished.append(self._committed(done))
+        if not _stopped(finished):
+            for done in self._pipeline.run(usual, tell=lambda tried, failed, bound: None):
+                finished.append(self._committed(done))
         for task in tasks:
-            if task not in usual:
+            if task not in usual and not _stopped(finished):
                 finished.append(self._committed(self._one_by_one(task)))
         return finished
 
@@ -149,9 +151,18 @@ class Worker:
         self._marks.end(self._attempts[done.shard])
         return done
 
+    def _is_open(self) -> bool:
+        """Whether the run has all of its stores: shards are marked at the first, and each may have a new run since."""
+        return all(marks.is_open(self._job.run) for marks in (self._marks, *self._others))
+
     def _require_held(self, shard: int) -> None:
-        if not self._marks.holds(self._attempts[shard]):
+        if not (self._marks.holds(self._attempts[shard]) and self._is_open()):
             raise GivenUpError(f"shard {shard} is no longer this worker's: the run ended, or another worker has it")
+
+
+def _stopped(finished: Sequence[ShardDone]) -> bool:
+    """Whether a failed row among these ended the run."""
+    return any(done.stopped_at is not None for done in finished)
 
 
 def _check_versions(job: Job) -> None:

@@ -126,8 +126,11 @@ def whole(mortal, tmp_path_factory):
     return out
 
 
-def test_a_cluster_writes_the_store_of_one_process_although_a_worker_is_killed(mortal, cluster, whole, tmp_path):
+def test_a_cluster_writes_the_store_of_one_process_although_a_worker_is_killed(
+    mortal, cluster, whole, tmp_path, capsys, monkeypatch
+):
     out = tmp_path / "s.zarr"
+    monkeypatch.setattr(cluster_module, "PATIENCE_S", 1)  # it looks at the workers ten times as often
 
     def kill_one():
         deadline = time.monotonic() + 120
@@ -145,6 +148,9 @@ def test_a_cluster_writes_the_store_of_one_process_although_a_worker_is_killed(m
     assert (summary.done, summary.failed, summary.missing) == (20, 0, 0)
     assert files_of(out) == files_of(whole)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s.zarr"]
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == f"connecting to {cluster.address}"
+    assert told[1].startswith("workers were lost, and their shards are done again: 'tcp://127.0.0.1:")
 
 
 def test_a_video_that_kills_workers_is_a_failed_row(mortal, cluster, whole, tmp_path):
@@ -200,9 +206,18 @@ def test_a_scheduler_that_does_not_answer(status_and_error, monkeypatch):
     status, error = status_and_error("tcp://127.0.0.1:1")
     assert status == 75
     assert "cluster (tcp://127.0.0.1:1) does not answer" in error
-    status, error = status_and_error("nonsense")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["nonsense", "localhost", "tcp://localhost", "tcp://:8786", "localhost:x", "localhost:99999", "http://localhost:1",
+     "tcp://[::1:8786", "tcp://localhost:8786/x"],
+)  # fmt: skip
+def test_an_address_that_is_none_is_refused_before_anybody_is_asked(status_and_error, monkeypatch, address):
+    monkeypatch.setattr(cluster_module, "_connect", lambda *arguments: pytest.fail("asked"))
+    status, error = status_and_error(address)
     assert status == 2
-    assert "cluster (nonsense) must be an address such as tcp://host:8786" in error
+    assert f"cluster ({address}) must be an address such as tcp://host:8786" in error
 
 
 def test_workers_without_the_resource(cluster, status_and_error, monkeypatch):
@@ -213,11 +228,13 @@ def test_workers_without_the_resource(cluster, status_and_error, monkeypatch):
     assert "must be one device with --cluster" in status_and_error(cluster.address, "--devices", "cpu,cpu")[1]
 
 
-def test_a_cluster_without_workers(tmp_path, mortal):
+def test_a_cluster_without_workers(tmp_path, mortal, capsys):
     empty = LocalCluster(tmp_path)
     try:
         with pytest.raises(StoppedError, match="has no worker; start some: dask worker tcp://"):
             cluster_module.Cluster(empty.address, answer_s=0.5)
+        lines = capsys.readouterr().out.splitlines()
+        assert lines == [f"connecting to {empty.address}", "waiting for a worker with --resources mastaf=1"]
     finally:
         empty.stop()
 

@@ -6,15 +6,32 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
 
 import pytest
+import torch
+from joblib.externals.loky.process_executor import BrokenProcessPool
+from mastaf.cache.attempts import Attempts
 from mastaf.cache.errors import StoppedError
-from mastaf.cache.index import DONE
+from mastaf.cache.index import DONE, FAILED, MISSING
 from mastaf.cache.store import open_store
+from mastaf.extract import local_processes
+from mastaf.extract.backbones.registry import load_backbone, load_layers
+from mastaf.extract.datasets import find_dataset
 from mastaf.extract.deaths import Deaths
 from mastaf.extract.devices import resolve_devices
 from mastaf.extract.errors import ExtractError
+from mastaf.extract.local_processes import LocalProcesses
 from mastaf.extract.one_by_one import BLAMED
+from mastaf.extract.run import extract_layers
+from mastaf.extract.tasks import Job, Outstanding, ShardDone, ShardTask, make_tasks
+
+JOB = Job(
+    run="one", root=Path(), outs=(), digests=(), load=list, which=(0,), device="", kind="", workers=None, queue=None,
+    timeout_s=1, follow_links=False, stop_on_failure=False,
+)  # fmt: skip
 
 
 def files_of(path):
@@ -42,7 +59,9 @@ def pids(tmp_path, monkeypatch):
 
 
 def alive(folder):
-    return [path.name for path in folder.iterdir() if os.path.exists(f"/proc/{path.name}")]  # noqa: PTH110
+    """The processes that run still; one that only nobody waited for does not."""
+    states = {path.name: Path(f"/proc/{path.name}/stat") for path in folder.iterdir()}
+    return [name for name, stat in states.items() if stat.exists() and ") Z " not in stat.read_text()]
 
 
 def test_two_processes_write_the_store_of_one(mortal, whole, tmp_path, pids, capfd):
@@ -53,10 +72,12 @@ def test_two_processes_write_the_store_of_one(mortal, whole, tmp_path, pids, cap
     assert len(list(pids.iterdir())) == 3  # with this one, which tried the network once
     assert alive(pids) == [str(os.getpid())]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pids", "s.zarr"]
+    Attempts(tmp_path / "s.zarr").open_run("killed")  # its workers have to learn that it is over
     assert mortal.extract(tmp_path / "s.zarr", device="cpu,cpu").skipped == 20
+    assert not (tmp_path / "s.zarr.attempts").exists()
 
 
-def test_a_killed_process_costs_its_shard_and_nothing_else(mortal, whole, tmp_path, pids):
+def test_a_killed_process_costs_its_shard_and_nothing_else(mortal, whole, tmp_path, pids, capsys):
     out = tmp_path / "s.zarr"
 
     def kill_one():
@@ -75,6 +96,7 @@ def test_a_killed_process_costs_its_shard_and_nothing_else(mortal, whole, tmp_pa
     assert (summary.done, summary.failed) == (20, 0)
     assert len(list(pids.iterdir())) == 4
     assert files_of(out) == files_of(whole)
+    assert capsys.readouterr().out == "a process on cpu ended, and what it had not finished is done again\n"
 
 
 def test_a_video_that_kills_its_process_is_a_failed_row(mortal, whole, tmp_path):
@@ -87,6 +109,68 @@ def test_a_video_that_kills_its_process_is_a_failed_row(mortal, whole, tmp_path)
     assert (store.read(rows) == other.read(rows)).all()
 
 
+def test_a_video_that_kills_its_process_ends_a_run_that_stops_on_failure(mortal, tmp_path):
+    root, out = mortal.whiten(tmp_path / "videos", "0"), tmp_path / "s.zarr"
+    summary = mortal.extract(out, root=root, device="cpu,cpu", shard_rows=20, on_failure="stop")
+    assert summary.stopped_at == "walk/0.avi"
+    row = list(open_store(out).index.keys).index("walk/0.avi")
+    assert open_store(out).states().tolist() == [DONE] * row + [FAILED] + [MISSING] * (19 - row)
+
+
+def test_shards_of_a_process_that_died_go_to_all_that_have_nothing_to_do(make_store, tmp_path, monkeypatch):
+    """Pools that answer at once, but for the first turn of the first device, which is lost once the other ran dry."""
+    store = make_store(tmp_path / "s.zarr", videos=16, shard_rows=1)
+    tasks = make_tasks([store], [range(16)], store.index.paths)
+    todo = Outstanding([store], tasks)
+    turns, held = [], []
+
+    class Pool:
+        def submit(self, function, job, given):
+            turns.append((job.device, [task.shard for task in given]))
+            future = Future()
+            if not held:
+                held.append(future)
+                return future
+            future.set_result([ShardDone(task.shard, 1, 0, {}, 1) for task in given])
+            if sum(len(shards) for _, shards in turns) == 16:
+                threading.Timer(0.5, held[0].set_exception, [BrokenProcessPool("killed")]).start()
+            return future
+
+        def shutdown(self, **how):
+            pass
+
+    monkeypatch.setattr(local_processes, "_new_pool", Pool)
+    devices = [torch.device("cpu", 0), torch.device("cpu", 1)]
+    done = [found.shard for found in LocalProcesses(JOB, devices, todo).run()]
+    assert sorted(done) == list(range(16))
+    lost = turns[0][1]
+    again = [turn for turn in turns[1:] if set(turn[1]) & set(lost)]
+    assert [shards for _, shards in again] == [[shard] for shard in lost]
+    assert {device for device, _ in again} == {"cpu:0", "cpu:1"}
+
+
+def test_workers_on_several_stores_give_up_when_a_new_run_has_one_of_them(mortal, tmp_path, pids):
+    outs = [tmp_path / "first.zarr", tmp_path / "second.zarr"]
+    layer = load_backbone("mortal", weights="random").layer
+    load = partial(load_layers, "mortal", weights="random", layers=(layer, layer))
+    videos = find_dataset("folder", root=mortal.root, split_files=None, seed=0)
+
+    def take_one():
+        deadline = time.monotonic() + 60
+        while not any(outs[0].glob("shards/*/zarr.json")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        Attempts(outs[1]).open_run("next")
+
+    taker = threading.Thread(target=take_one)
+    taker.start()
+    how = {"precision": "fp32", "device": "cpu,cpu", "progress": False, "shard_rows": 2, "batch": 2, "threads": 1}
+    with pytest.raises(StoppedError, match=r"no longer this worker's|the run has ended"):
+        extract_layers(videos, load(), outs=outs, load=load, **how)
+    taker.join()
+    assert Attempts(outs[1]).is_open("next")
+    assert not (tmp_path / "first.zarr.attempts").exists()
+
+
 def test_a_process_that_cannot_load_the_network_is_one_line(mortal, tmp_path, monkeypatch):
     from mastaf.extract import spread
 
@@ -96,11 +180,29 @@ def test_a_process_that_cannot_load_the_network_is_one_line(mortal, tmp_path, mo
         mortal.extract(tmp_path / "s.zarr", device="cpu,cpu")
 
 
-def test_an_interrupt_leaves_no_process_and_is_continued(mortal, whole, tmp_path, pids):
-    out = tmp_path / "s.zarr"
+def command_line(mortal, out):
     line = [sys.executable, "-m", "mastaf.extract", "--backbone", "mortal", "--weights", "random", "--dataset"]
     line += ["folder", "--root", mortal.root, "--out", out, "--devices", "cpu,cpu", "--precision", "fp32"]
-    line += ["--batch", "2", "--shard-rows", "2"]
+    return [*line, "--batch", "2", "--shard-rows", "2"]
+
+
+def test_no_process_outlives_a_main_process_that_is_killed(mortal, tmp_path, pids):
+    line = command_line(mortal, tmp_path / "s.zarr")
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while len(list(pids.iterdir())) < 3 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.kill()
+    assert len(list(pids.iterdir())) == 3
+    deadline = time.monotonic() + 30
+    while alive(pids) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert alive(pids) == []
+
+
+def test_an_interrupt_leaves_no_process_and_is_continued(mortal, whole, tmp_path, pids):
+    out = tmp_path / "s.zarr"
+    line = command_line(mortal, out)
     process = subprocess.Popen(
         line, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
@@ -126,6 +228,23 @@ def test_workers_that_die_all_the_time_stop_the_run():
     with pytest.raises(StoppedError, match="12 workers died one after another and no shard was finished"):
         for _ in range(30):
             deaths.one_more("killed")
+
+
+def test_each_video_that_is_found_to_kill_workers_is_progress(make_store, tmp_path):
+    store = make_store(tmp_path / "s.zarr", videos=8)
+    task = ShardTask(shard=0, rows=(tuple(range(8)),), paths={}, generations=(-1,))
+    marks, todo = Attempts(store.path), Outstanding([store], [task])
+    marks.open_run("one")
+    marks.begin(0, "one")
+    assert not todo.found_culprits([0])  # all its videos at once
+    marks.at_row(marks.begin(0, "one"), 0)
+    assert not todo.found_culprits([0])  # it may not be the video: no other was done
+    for row in (2, 5, 6):
+        marks.at_row(marks.begin(0, "one"), row)
+        assert todo.found_culprits([0, 1])
+        assert not todo.found_culprits([0])
+    marks.begin(0, "one")
+    assert not todo.found_culprits([0])
 
 
 @pytest.mark.parametrize("devices", ["tpu", "cpu,", "cuda:77", ","])
