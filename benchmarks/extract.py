@@ -30,7 +30,7 @@ from mastaf.extract.devices import resolve_device  # noqa: E402
 from mastaf.extract.ffmpeg import ffmpeg_exe  # noqa: E402
 from mastaf.extract.run import extract  # noqa: E402
 from mastaf.extract.videos import VideoSet  # noqa: E402
-from mastaf.extract.workers import default_workers  # noqa: E402
+from mastaf.extract.workers import default_workers, most_decoders  # noqa: E402
 
 BATCH, DISTINCT = 8, 20
 LARGE = "testsrc2=s=320x240:r=30:d=7,noise=alls=5:allf=t:all_seed={seed}"
@@ -57,9 +57,9 @@ def load(name: str) -> Backbone:
 
 
 def decode_alone(videos: VideoSet, network: Backbone) -> None:
-    """Every clip, decoded with as many threads as there are cores, and thrown away."""
+    """Every clip, decoded with as many threads as a run may have, and thrown away."""
     paths = [videos.root / path for path in videos.index.paths]
-    workers = default_workers()
+    workers = most_decoders()
     clips = DecodeAhead(
         range(len(paths)),
         lambda row: decode_clip(paths[row], frames=network.frames, rule=network.pixels),

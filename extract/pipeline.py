@@ -8,18 +8,20 @@ Memory: the decoded clips in flight, one batch of clips with its activations, an
 grows with the data set.
 """
 
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from .backbones.base import Backbone
 from .decode import TIMEOUT_S, Clip, decode_clip
-from .decode_ahead import DecodeAhead, Decoded
+from .decode_ahead import DecodeAhead
 from .devices import device_name
 from .fingerprint import fingerprint
 from .links import Links
@@ -29,10 +31,17 @@ from .sink import Sink
 from .tasks import ShardDone, ShardTask
 from .timer import Timer, bound_of
 from .tuning import Tuner
-from .workers import default_workers
+from .workers import most_decoders
 
 Tell = Callable[[int, int, str], None]  # videos just tried, how many of them failed, what bounds the run
 Allowed = Callable[[int], None]  # raises unless the shard of this number may still be worked on
+
+
+class Taken(NamedTuple):
+    """What is kept of a clip once its pixels are in their batch: a note on the video, and its state."""
+
+    note: str
+    seen: str
 
 
 class Pipeline:
@@ -65,7 +74,7 @@ class Pipeline:
         self._sampling, self._views, self._network = spec.sampling, spec.views, backbones[0]
         self._forward = Forward(backbones, views=spec.views, precision=spec.precision, device=device)
         clip_bytes = int(np.prod(self._forward.clip_shape))
-        most = most or default_workers()
+        most = most or most_decoders()
         self._tuner = Tuner(workers=workers, queue=queue, most=most, batch=self._header.batch, clip_bytes=clip_bytes)
 
     @property
@@ -159,10 +168,11 @@ class Pipeline:
         start = task.shard * self._header.shard_rows
         for first in sorted({row - (row - start) % batch for row in rows}):
             of_batch = [row for row in rows if first <= row < first + batch]
-            usable = self._take(of_batch, works, clips, timer)
+            pixels = np.zeros((batch, *self._forward.clip_shape), np.uint8)  # [b, views, frames, size, size, 3]
+            usable = self._take(of_batch, first, pixels, works, clips, timer)
             self._allowed(task.shard)
             if usable:
-                self._pass(usable, first, works, clips, timer)
+                self._pass(pixels, usable, first, works, clips, timer)
             failed = set[int]().union(*(work.failed for work in works)).intersection(of_batch)
             tell(len(of_batch), len(failed), bound_of(timer.seconds))
             if failed and self._stop_on_failure:
@@ -170,17 +180,28 @@ class Pipeline:
         return works, None
 
     def _take(
-        self, rows: Sequence[int], works: Sequence[ShardWork], clips: DecodeAhead, timer: Timer
-    ) -> dict[int, Decoded]:
-        """The clips of a batch's `rows` that could be decoded, by row; the others fail."""
-        usable: dict[int, Decoded] = {}
+        self,
+        rows: Sequence[int],
+        first: int,
+        pixels: NDArray[np.uint8],
+        works: Sequence[ShardWork],
+        clips: DecodeAhead,
+        timer: Timer,
+    ) -> dict[int, Taken]:
+        """Put the clips of a batch's `rows` into their slots of pixels [b, views, frames, size, size, 3].
+
+        first: row with which the batch begins. Returns what is to be kept of those that could be decoded, by row; the
+        others fail.
+        """
+        usable: dict[int, Taken] = {}
         for row in rows:
             with timer.measure("wait"):
                 decoded = next(clips)
             timer.seconds["decode"] += decoded.seconds
             self._tuner.decoded(decoded.seconds)
             if decoded.clip is not None:
-                usable[row] = decoded
+                pixels[row - first] = decoded.clip.views
+                usable[row] = Taken(decoded.clip.note, decoded.seen)
                 continue
             for work in works:
                 work.fail(row, decoded.reason, decoded.seen)
@@ -189,21 +210,22 @@ class Pipeline:
         return usable
 
     def _pass(
-        self, usable: dict[int, Decoded], first: int, works: Sequence[ShardWork], clips: DecodeAhead, timer: Timer
+        self,
+        pixels: NDArray[np.uint8],
+        usable: Mapping[int, Taken],
+        first: int,
+        works: Sequence[ShardWork],
+        clips: DecodeAhead,
+        timer: Timer,
     ) -> None:
-        """One forward pass of the clips, by row, of the batch that begins with row `first`."""
-        pixels = np.zeros((self._header.batch, *self._forward.clip_shape), np.uint8)  # [b, views, frames, h, w, 3]
-        notes: dict[int, str] = {}
-        for row, decoded in usable.items():
-            if decoded.clip is not None:
-                pixels[row - first] = decoded.clip.views
-                notes |= {row: decoded.clip.note} if decoded.clip.note else {}
+        """One forward pass of the clips, whose rows are `usable`, of the batch that begins with row `first`."""
         before = timer.seconds["forward"]
         with timer.measure("forward"):
             cubes = self._forward(pixels)  # of [b, views, c, t, h, w]
         if self._tuner.passed(self._header.batch, timer.seconds["forward"] - before):
             clips.resize(workers=self._tuner.ahead.workers, in_flight=self._tuner.ahead.in_flight)
-        slots, seen = [row - first for row in usable], {row: decoded.seen for row, decoded in usable.items()}
+        slots, seen = [row - first for row in usable], {row: taken.seen for row, taken in usable.items()}
+        notes = {row: taken.note for row, taken in usable.items() if taken.note}
         for work, of_layer in zip(works, cubes, strict=True):
             work.put(list(usable), of_layer[slots], notes, seen)
 

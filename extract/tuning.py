@@ -27,8 +27,8 @@ class Ahead:
 class Tuner:
     """Chooses `Ahead` for a run, and again after each batch.
 
-    workers, queue: numbers that the user gave, or None; most: cores; batch: clips a forward pass; clip_bytes: of one
-    decoded clip.
+    workers, queue: numbers that the user gave, or None; most: decoders, at most; batch: clips a forward pass;
+    clip_bytes: of one decoded clip.
     """
 
     def __init__(self, *, workers: int | None, queue: int | None, most: int, batch: int, clip_bytes: int) -> None:

@@ -21,7 +21,7 @@ from .pipeline import Pipeline
 from .shard_work import forward_threads
 from .surroundings import versions_here
 from .tasks import Job, ShardDone, ShardTask, what_is_left
-from .workers import default_workers
+from .workers import most_decoders
 
 TRIES = 2  # of a shard with all its videos, before they are done one by one
 
@@ -110,7 +110,7 @@ class Worker:
             links=Links(job.root, job.follow_links),
             timeout_s=job.timeout_s,
             stop_on_failure=job.stop_on_failure,
-            most=max(default_workers() // job.sharing.get(socket.gethostname(), 1), 1),
+            most=most_decoders(job.sharing.get(socket.gethostname(), 1)),
             allowed=self._require_held,
         )
 
