@@ -35,7 +35,7 @@ class Cluster:
     StoppedError when no scheduler answers or no worker comes, ExtractError when none offers the resource.
     """
 
-    def __init__(self, address: str, *, answer_s: float = ANSWER_S) -> None:
+    def __init__(self, address: str, *, answer_s: float | None = None) -> None:
         require_extra("distributed", extra="cluster", wanted_by="--cluster")
         _check_address(address)
         self.address = address
@@ -44,8 +44,8 @@ class Cluster:
         self._quiet.enter_context(_quiet_dask())
         try:
             say(f"connecting to {address}")
-            self._client = _connect(address, answer_s)
-            self.workers = self._find_workers(answer_s)
+            self._client = _connect(address, answer_s or ANSWER_S)
+            self.workers = self._find_workers(answer_s or ANSWER_S)
             self._known, self._absent = set(self.workers), set[str]()
         except BaseException:
             self.close()
