@@ -1,6 +1,7 @@
 """Small stores of made-up cubes, small models in the hub's format, object storage, and one thread, for tests."""
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+# A job in the background of a shell ignores interrupts, and so would the processes that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SPEC: dict[str, Any] = {
     "backbone": "r3d-tiny",

@@ -44,6 +44,7 @@ VALUES = np.random.default_rng(0).normal(size=(N, *SPEC.row_shape)).astype("f4")
 TRUTH = {dtype: pack(VALUES, dtype)[0] for dtype in STORE_DTYPES}
 
 # tests/cache/test_int8.py stops between the two files that such a shard has.
+ZSTD = pytest.param(".zarr", "zstd", marks=pytest.mark.soak)
 INT8 = pytest.param(".zarr", "int8", marks=pytest.mark.soak)
 
 # Runs in a process of its own. It counts the steps of the scenario, and dies at one of them in each of many forks,
@@ -173,7 +174,7 @@ def _finish(folder, suffix, how):
     return before.tolist()
 
 
-@pytest.mark.parametrize(("suffix", "how"), [(".zarr", ""), (".h5", ""), (".zarr", "zstd"), INT8])
+@pytest.mark.parametrize(("suffix", "how"), [(".zarr", ""), (".h5", ""), ZSTD, INT8])
 def test_killed_at_every_step(tmp_path, suffix, how, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda _descriptor: None)  # no power is cut here
     arguments = [os.path.dirname(__file__), str(tmp_path), suffix, how]  # noqa: PTH120
