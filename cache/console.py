@@ -135,6 +135,17 @@ class _StoreType(click.ParamType):
 STORE = _StoreType()
 
 
+def several(*options: Any) -> Any:
+    """The options as one decorator, shown in this order."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 def json_option(command: Any) -> Any:
     """The `--json FILE` option; pass its value to `write_summary`."""
     return click.option(

@@ -12,7 +12,7 @@ from ..cache import console
 from ..cache.place import StorePath
 from ..cache.threads import spin_briefly
 from .backbones.plugins import find_loader
-from .cli_options import extraction_options
+from .cli_options import EXTRACTION
 from .datasets import find_dataset
 from .given import refuse_with_recheck, say_what_is_kept
 from .out_names import default_out, outs_of
@@ -21,7 +21,7 @@ from .videos import VideoSet
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@extraction_options
+@EXTRACTION
 @console.json_option
 @click.version_option(package_name="mastaf")
 def command(json_file: Path | None, **options: Any) -> int:

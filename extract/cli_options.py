@@ -1,8 +1,6 @@
 """The options of `mastaf-extract`, in the order of its help."""
 
-from functools import reduce
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -25,7 +23,7 @@ class _BackboneOption(click.Option):
         return super().get_help_record(ctx)
 
 
-_OPTIONS = (
+EXTRACTION = console.several(
     click.option("--backbone", metavar="NAME", required=True, cls=_BackboneOption),
     click.option("--dataset", metavar="NAME", required=True, help=f"{', '.join(DATASETS)}, or FILE.csv."),
     click.option(
@@ -188,8 +186,3 @@ _OPTIONS = (
         help="Seed of a folder's class split, of random weights, and of what --recheck draws.",
     ),
 )
-
-
-def extraction_options(command: Any) -> Any:
-    """Give a command these options."""
-    return reduce(lambda given, option: option(given), reversed(_OPTIONS), command)

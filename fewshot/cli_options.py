@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ..cache.console import STORE as STORE_TYPE
+from ..cache.console import several
 from .methods import METHODS
 from .optimisation import OPTIMISERS, PRECISIONS, SCHEDULES
 from .residence import BANKS
@@ -30,17 +31,6 @@ _KEYWORDS: dict[str, tuple[str, Any]] = {
 }
 # Options that are not called as their variable.
 _NAMES = {"global_weight": "--lambda"}
-
-
-def several(*options: Command) -> Command:
-    """The options as one decorator, shown in this order."""
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
 
 
 def path_option(*names: str, **settings: Any) -> Command:
