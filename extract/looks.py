@@ -7,6 +7,7 @@ from ..cache import console
 from ..cache.place import StorePath
 from .backbones.base import Backbone
 from .errors import ExtractError
+from .given import LAYOUT
 from .plan import plan_layers
 from .plan_text import plan_lines
 from .recheck import recheck_store
@@ -40,7 +41,7 @@ def recheck(
     """Compare `count` rows of each store with what they would be now, and print what was found."""
     if limit is not None or retry_failed or on_failure != "skip":
         raise ExtractError("--recheck looks at done rows alone; leave out --limit, --retry-failed and --on-failure")
-    for name in ("shard_rows", "compress", "batch"):
+    for name in LAYOUT:
         del options[name]  # a store has its own
     stores, off = [], False
     for out, network in zip(outs, networks, strict=True):
