@@ -11,7 +11,6 @@ from ..cache.place import StorePath
 from ..cache.record import StoreHeader
 from ..cache.room import free_bytes, lacking_room
 from .backbones.base import Backbone
-from .backbones.check import check_network
 from .decode import TIMEOUT_S
 from .devices import device_name, resolve_devices
 from .layout import store_header, store_layout
@@ -33,8 +32,7 @@ _LEAST, _MOST = 64, 512  # videos of a sample: a quarter of what is missing, wit
 class StorePlan:
     """One store. out: its path; done, failed, to_do: rows; cubes_bytes: of the finished store, exactly unless it is
     compressed; beside_bytes: of its index, exactly, and records, about; to_come: bytes that must be free for the run;
-    free: bytes on its disk,
-    None in object storage."""
+    free: bytes on its disk, None in object storage."""
 
     out: str
     done: int
@@ -131,8 +129,6 @@ def plan_layers(
     made = {"views": views, "sampling": sampling, "store_dtype": store_dtype}
     specs = [make_spec(b, **made, precision=here.precision) for b in backbones]
     layout = store_layout(specs, shard_rows=shard_rows, compress=compress, batch=batch, threads=here.threads)
-    if not all(out.exists() for out in outs):
-        check_network(backbones)
     headers = [store_header(videos, spec, {}, layout) for spec in specs]
     retry_failed = retry_failed or on_failure == "stop"
     survey = _survey(videos, headers, outs, device_name(target), limit=limit, retry_failed=retry_failed)
@@ -151,20 +147,19 @@ def _survey(
     retry_failed: bool,
 ) -> _Survey:
     pairs = list(zip(outs, headers, strict=True))
-    there = {out: open_checked(out, header=h, index=videos.index) for out, h in pairs if out.exists()}
-    for store in there.values():
+    stores = [open_checked(out, header=h, index=videos.index) if out.exists() else None for out, h in pairs]
+    there = [store for store in stores if store is not None]
+    for store in there:
         require_same_device(store, [device])
     if there:
-        require_same_layout(list(there.values()))
-    asked = {"limit": limit, "retry_failed": retry_failed}
-    states = [there[o].states().tolist() if o in there else [MISSING] * len(videos.index) for o in outs]
-    seen = [there[out].seen() if out in there else {} for out in outs]
+        require_same_layout(there)
+    rows = [rows_to_do(videos, store, limit=limit, retry_failed=retry_failed) for store in stores]
     return _Survey(
         outs,
-        [there[out].header if out in there else header for out, header in pairs],
-        states,
-        [rows_to_do(videos, *found, **asked) for found in zip(states, seen, strict=True)],
-        [bytes_to_come(out, header, videos, **asked) for out, header in pairs],
+        [h if store is None else store.header for store, h in zip(stores, headers, strict=True)],
+        [[MISSING] * len(videos.index) if store is None else store.states().tolist() for store in stores],
+        rows,
+        [bytes_to_come(store, h, videos.index, todo) for store, h, todo in zip(stores, headers, rows, strict=True)],
     )
 
 

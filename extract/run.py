@@ -110,7 +110,7 @@ def extract_layers(
         require_space(outs, headers, videos, **asked)
         stores = _open(outs, headers, videos, held, None if allow_mixed_devices else spread.devices, overlap)
         before = [store.states().tolist() for store in stores]
-        rows = [rows_to_do(videos, s, store.seen(), **asked) for store, s in zip(stores, before, strict=True)]
+        rows = [rows_to_do(videos, store, **asked) for store in stores]
         busy = [number for number, todo in enumerate(rows) if todo]  # only their layers are computed
         if busy:
             lacking = [stores[number] for number in busy]

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Iterable, Sequence
 
-from ..cache.index import MISSING, VideoIndex
+from ..cache.index import VideoIndex
 from ..cache.packing import row_bytes
 from ..cache.place import StorePath
 from ..cache.record import StoreHeader
 from ..cache.room import require_room
+from ..cache.store import Store
 from .opening import open_checked
 from .todo import rows_to_do
 from .videos import VideoSet
@@ -31,28 +32,21 @@ def beside_bytes(header: StoreHeader, index: VideoIndex) -> int:
     return index_bytes(index) + -(-len(index) // header.shard_rows) * _A_SHARD + len(index) * _A_ROW
 
 
-def bytes_to_come(
-    out: StorePath, header: StoreHeader, videos: VideoSet, *, limit: int | None, retry_failed: bool
-) -> int:
-    """Bytes that a run adds to the store `out`, new with `header` or begun before; at least, where it is compressed.
+def bytes_to_come(store: Store | None, header: StoreHeader, index: VideoIndex, rows: Sequence[int]) -> int:
+    """Bytes that doing `rows` adds to a store, which is there, or None and new with `header` for the videos of `index`;
+    at least, where it is compressed.
 
-    Shards that have a record are there already, whole; a shard is written beside the one that it replaces. Raises what
-    `open_checked` raises, because rows of other videos cannot be counted.
+    Shards that have a record are there already, whole; a shard is written beside the one that it replaces.
     """
-    if out.exists():
-        store = open_checked(out, header=header, index=videos.index)
-        header, states, seen = store.header, store.states().tolist(), store.seen()
-        there = {record.shard for record in store.records()}
-    else:
-        states, seen, there = [MISSING] * len(videos.index), {}, set[int]()
-    rows = rows_to_do(videos, states, seen, limit=limit, retry_failed=retry_failed)
     if not rows:
         return 0
+    there = set[int]() if store is None else {record.shard for record in store.records()}
+    header = header if store is None else store.header
     shards = {row // header.shard_rows for row in rows}
     share = _COMPRESSED if header.compress else 1
-    new = sum(_shard_bytes(header, shard, len(states), share) for shard in shards - there)
-    copy = max((_shard_bytes(header, shard, len(states), share) for shard in shards & there), default=0)
-    return new + copy + (0 if out.exists() else index_bytes(videos.index))
+    new = sum(_shard_bytes(header, shard, len(index), share) for shard in shards - there)
+    copy = max((_shard_bytes(header, shard, len(index), share) for shard in shards & there), default=0)
+    return new + copy + (index_bytes(index) if store is None else 0)
 
 
 def _shard_bytes(header: StoreHeader, shard: int, n: int, share: float) -> int:
@@ -71,9 +65,14 @@ def require_space(
     limit: int | None,
     retry_failed: bool,
 ) -> None:
-    """StoppedError when the disks of the stores `outs` cannot hold what is missing. Object storage has no such end."""
-    needs = [
-        (out, bytes_to_come(out, header, videos, limit=limit, retry_failed=retry_failed))
-        for out, header in zip(outs, headers, strict=True)
-    ]
+    """StoppedError when the disks of the stores `outs` cannot hold what is missing. Object storage has no such end.
+
+    Raises what `open_checked` raises for stores that are there.
+    """
+    needs: list[tuple[StorePath, int]] = []
+    for out, header in zip(outs, headers, strict=True):
+        # Rows of other videos cannot be counted.
+        store = open_checked(out, header=header, index=videos.index) if out.exists() else None
+        rows = rows_to_do(videos, store, limit=limit, retry_failed=retry_failed)
+        needs.append((out, bytes_to_come(store, header, videos.index, rows)))
     require_room(needs, remedy=REMEDY)

@@ -1,22 +1,22 @@
 """Which rows a run has to do."""
 
-from collections.abc import Mapping, Sequence
-
 from ..cache.index import FAILED, MISSING
+from ..cache.store import Store
 from .fingerprint import fingerprint
 from .limit import spread_rows
 from .videos import VideoSet
 
 
-def rows_to_do(
-    videos: VideoSet, states: Sequence[int], seen: Mapping[int, str], *, limit: int | None, retry_failed: bool
-) -> list[int]:
+def rows_to_do(videos: VideoSet, store: Store | None, *, limit: int | None, retry_failed: bool) -> list[int]:
     """Rows that are missing, and those that failed if their video has changed since, with `retry_failed` all that
     failed; of the limit's videos alone.
 
-    states: of a store of these videos; seen: the fingerprint that each failed row's video had, by row.
+    store: of these videos, None for one that is yet to be made.
     """
-    wanted = range(len(states)) if limit is None else spread_rows(videos.index, limit)
+    wanted = list(range(len(videos.index)) if limit is None else spread_rows(videos.index, limit))
+    if store is None:
+        return wanted
+    states, seen = store.states().tolist(), store.seen()
 
     def again(row: int) -> bool:
         path = videos.root / videos.index.paths[row]
