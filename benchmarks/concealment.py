@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from mastaf.extract.ffmpeg import ffmpeg_exe
+from mastaf.extract.decoding.ffmpeg import ffmpeg_exe
 
 DAMAGES = 16
 OPTIONS = {

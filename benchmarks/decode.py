@@ -15,10 +15,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from mastaf.extract.decode import decode_clip
-from mastaf.extract.ffmpeg import ffmpeg_exe
-from mastaf.extract.pixels import PixelRule, pixel_rule
-from mastaf.extract.sampling import even_indices
+from mastaf.extract.decoding.decode import decode_clip
+from mastaf.extract.decoding.ffmpeg import ffmpeg_exe
+from mastaf.extract.decoding.pixels import PixelRule, pixel_rule
+from mastaf.extract.decoding.sampling import even_indices
 
 FRAMES, ROUNDS = 16, 9
 # name -> what to show, how to code it. The noise keeps coders from skipping whole pictures.

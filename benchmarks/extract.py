@@ -23,14 +23,14 @@ spin_briefly()  # as the command does, before torch is loaded
 import torch  # noqa: E402
 from mastaf.extract.backbones.base import Backbone  # noqa: E402
 from mastaf.extract.backbones.registry import load_backbone  # noqa: E402
-from mastaf.extract.datasets import find_dataset  # noqa: E402
-from mastaf.extract.decode import decode_clip  # noqa: E402
-from mastaf.extract.decode_ahead import DecodeAhead  # noqa: E402
-from mastaf.extract.devices import resolve_device  # noqa: E402
-from mastaf.extract.ffmpeg import ffmpeg_exe  # noqa: E402
+from mastaf.extract.datasets.by_name import find_dataset  # noqa: E402
+from mastaf.extract.datasets.videos import VideoSet  # noqa: E402
+from mastaf.extract.decoding.decode import decode_clip  # noqa: E402
+from mastaf.extract.decoding.decode_ahead import DecodeAhead  # noqa: E402
+from mastaf.extract.decoding.ffmpeg import ffmpeg_exe  # noqa: E402
+from mastaf.extract.engine.workers import default_workers, most_decoders  # noqa: E402
+from mastaf.extract.machines.devices import resolve_device  # noqa: E402
 from mastaf.extract.run import extract  # noqa: E402
-from mastaf.extract.videos import VideoSet  # noqa: E402
-from mastaf.extract.workers import default_workers, most_decoders  # noqa: E402
 
 BATCH, DISTINCT = 8, 20
 LARGE = "testsrc2=s=320x240:r=30:d=7,noise=alls=5:allf=t:all_seed={seed}"

@@ -23,8 +23,8 @@ import numpy as np
 from distributed import Client
 from mastaf.cache.store import open_store
 from mastaf.extract.backbones.registry import load_backbone, load_layers
-from mastaf.extract.datasets import find_dataset
-from mastaf.extract.ffmpeg import ffmpeg_exe
+from mastaf.extract.datasets.by_name import find_dataset
+from mastaf.extract.decoding.ffmpeg import ffmpeg_exe
 from mastaf.extract.run import extract
 
 WORKERS = 3

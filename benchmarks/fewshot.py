@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from fewshot_store import CUBE, HMDB51, make_store
 from mastaf.cache.store import Store
-from mastaf.fewshot.bank import FeatureBank
 from mastaf.fewshot.buffers import Buffers
-from mastaf.fewshot.chunk import Chunk
-from mastaf.fewshot.chunks_ahead import can_make_ahead, made_ahead, threads_of
-from mastaf.fewshot.episode import EpisodeRows
+from mastaf.fewshot.cubes.bank import FeatureBank
+from mastaf.fewshot.cubes.chunk import Chunk
+from mastaf.fewshot.cubes.chunks_ahead import can_make_ahead, made_ahead, threads_of
+from mastaf.fewshot.episodes.episode import EpisodeRows
+from mastaf.fewshot.episodes.sampler import EpisodeSampler
 from mastaf.fewshot.methods.mastaf import MASTAF
-from mastaf.fewshot.sampler import EpisodeSampler
 from mastaf.fewshot.scoring import KeptMaps, chunks, score_episodes
 from plain_mastaf import PlainMASTAF
 

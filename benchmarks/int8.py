@@ -25,11 +25,11 @@ from mastaf.cache.packing import pack
 from mastaf.cache.spec import STORE_DTYPES
 from mastaf.cache.store import Store, create_store, open_store
 from mastaf.extract.backbones.registry import load_backbone
-from mastaf.extract.datasets import find_dataset
+from mastaf.extract.datasets.by_name import find_dataset
 from mastaf.extract.run import extract
-from mastaf.fewshot.bank import FeatureBank
+from mastaf.fewshot.cubes.bank import FeatureBank
 from mastaf.fewshot.evaluate import Evaluation, evaluate_fully
-from mastaf.fewshot.paired import paired_difference
+from mastaf.fewshot.statistics.paired import paired_difference
 from mastaf.fewshot.train import train
 from numpy.typing import NDArray
 

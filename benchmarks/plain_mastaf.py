@@ -5,7 +5,7 @@ ask for. It reads its numbers from a `MASTAF`, so that both sides compute the sa
 """
 
 import torch
-from mastaf.fewshot.episode import EpisodeRows
+from mastaf.fewshot.episodes.episode import EpisodeRows
 from mastaf.fewshot.methods.mastaf import MASTAF
 from torch import Tensor
 from torch.nn import functional as F

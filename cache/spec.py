@@ -22,8 +22,8 @@ class FeatureSpec:
     backbone: name in the table of backbones, or `hf:MODEL_ID`; revision: commit on the hub, '' for weights from
     elsewhere; weights: sha256 (hex) of the weights that were loaded; layer: name of the stage whose output is the
     cube; time: `keep`, or `mean` for a cube averaged over time; frames: frames per clip; sampling: rule that picks them
-    (`even`: floor(k (n-1) / (m-1)), see mastaf.extract.sampling); resize: `squash` or `short`; resize_size: side
-    in pixels after resizing; size: side of the centre crop; scaler: flags of ffmpeg's scaler; scale, offset:
+    (`even`: floor(k (n-1) / (m-1)), see mastaf.extract.decoding.sampling); resize: `squash` or `short`; resize_size:
+    side in pixels after resizing; size: side of the centre crop; scaler: flags of ffmpeg's scaler; scale, offset:
     `x * scale + offset` before mean and std; mean, std: per channel (R, G, B); precision: arithmetic as resolved
     (`fp32`, `bf16`, `fp16`); dtype: of the stored cubes; views: names (see mastaf.cache.views), view 0 is
     `plain`; cube_shape: (c, t, h, w).

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mastaf.cache.store import open_store
 from mastaf.extract.backbones.registry import load_backbone
-from mastaf.extract.datasets import find_dataset
+from mastaf.extract.datasets.by_name import find_dataset
 from mastaf.extract.run import extract
 from mastaf.fewshot.evaluate import evaluate
 

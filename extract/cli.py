@@ -13,11 +13,11 @@ from ..cache.place import StorePath
 from ..cache.threads import spin_briefly
 from .backbones.plugins import find_loader
 from .cli_options import EXTRACTION
-from .datasets import find_dataset
+from .datasets.by_name import find_dataset
+from .datasets.videos import VideoSet
 from .given import refuse_with_recheck, say_what_is_kept
 from .out_names import default_out, outs_of
 from .report import say_overlap, say_what_is_next, say_what_was_done, say_what_was_found
-from .videos import VideoSet
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -91,8 +91,8 @@ def run_command(
     if options["limit"] is not None and out is None:
         raise click.UsageError("--limit needs --out, so that an unfinished store is not taken for the data set's")
     from ..cache.store import store_class
-    from .label_list import compare, read_labels
-    from .views import check_sampling
+    from .decoding.views import check_sampling
+    from .labels.label_list import compare, read_labels
 
     # What costs nothing to check is checked before a data set is read or rendered.
     outs = outs_of(out or default_out(dataset, root, backbone), layers)
@@ -104,8 +104,8 @@ def run_command(
     say_what_was_found(videos)
     overlap = compare(known, videos.index) if known is not None else None
 
-    from . import looks
     from .backbones.registry import load_layers
+    from .looks import ask as looks
     from .run import extract_layers
 
     how = {"frames": frames, "size": size, "resize": resize, "time": time, "revision": revision, "seed": seed}

@@ -7,8 +7,8 @@ import click
 from ..cache import console
 from ..cache.spec import STORE_DTYPES, TIMES
 from .backbones.plugins import backbone_names
-from .datasets import DATASETS
-from .sampling import SAMPLING_RULES
+from .datasets.by_name import DATASETS
+from .decoding.sampling import SAMPLING_RULES
 
 
 def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:

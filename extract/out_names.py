@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..cache.place import StorePath
-from .datasets import DATASETS
+from .datasets.by_name import DATASETS
 from .errors import ExtractError
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from ..cache.versions import versions_of
 from .backbones.base import Backbone
-from .ffmpeg import ffmpeg_version
-from .videos import VideoSet
+from .datasets.videos import VideoSet
+from .decoding.ffmpeg import ffmpeg_version
 
 
 def provenance(videos: VideoSet, backbone: Backbone, *, device: str, command: str, allow_flip: bool) -> dict[str, Any]:

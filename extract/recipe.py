@@ -6,10 +6,10 @@ from ..cache.console import unknown_name
 from ..cache.spec import FeatureSpec
 from ..cache.views import flipped_views
 from .backbones.base import Backbone
+from .datasets.videos import VideoSet
+from .decoding.sampling import SAMPLING_RULES
+from .decoding.views import check_sampling
 from .errors import ExtractError
-from .sampling import SAMPLING_RULES
-from .videos import VideoSet
-from .views import check_sampling
 
 
 def make_spec(

@@ -8,9 +8,9 @@ from ..cache import console
 from ..cache.index import VideoIndex
 from ..cache.place import StorePath
 from ..cache.text import shown
-from .coverage import coverage_lines
-from .scan import STRAY
-from .videos import VideoSet
+from .datasets.coverage import coverage_lines
+from .datasets.scan import STRAY
+from .datasets.videos import VideoSet
 
 if TYPE_CHECKING:
     from ..cache.label_overlap import LabelOverlap

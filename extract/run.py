@@ -12,20 +12,20 @@ from ..cache.record import StoreHeader
 from ..cache.store import Store, store_class, writer_lock
 from .backbones.base import Backbone
 from .backbones.check import check_network
-from .decode import TIMEOUT_S
+from .datasets.videos import VideoSet
+from .decoding.decode import TIMEOUT_S
+from .engine.layout import store_header, store_layout
+from .engine.opening import open_or_create, require_same_device, require_same_layout
+from .engine.space import require_space
+from .engine.surroundings import default_threads, one_precision
+from .engine.tasks import Load, make_tasks
+from .engine.timer import Timer
+from .engine.todo import rows_to_do
 from .errors import ExtractError
-from .layout import store_header, store_layout
-from .opening import open_or_create, require_same_device, require_same_layout
+from .machines.spread import Spread
 from .provenance import provenance
 from .recipe import check_flip, make_spec
-from .space import require_space
-from .spread import Spread
 from .summary import ExtractSummary, summarise
-from .surroundings import default_threads, one_precision
-from .tasks import Load, make_tasks
-from .timer import Timer
-from .todo import rows_to_do
-from .videos import VideoSet
 
 ON_FAILURE = ("skip", "stop")
 

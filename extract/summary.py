@@ -6,7 +6,7 @@ from typing import Any
 
 from ..cache.index import DONE, FAILED, MISSING
 from ..cache.store import Store
-from .timer import bound_of
+from .engine.timer import bound_of
 
 
 @dataclass(frozen=True, kw_only=True)

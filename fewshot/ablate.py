@@ -7,14 +7,14 @@ from typing import Any, Unpack
 from ..cache.console import unknown_name
 from ..cache.store import Store
 from .ablation_rows import ROW_SETS
-from .comparison import ComparedRow, Comparison, compare_rows, compared_row
+from .episodes.list_settings import ListSettings, check_list, lists_by_shot
 from .errors import FewShotError
 from .evaluate import evaluate_together
-from .list_settings import ListSettings, check_list, lists_by_shot
-from .plan import TrainSettings
 from .seeds import check_seeds
-from .table_files import write_tables
+from .statistics.comparison import ComparedRow, Comparison, compare_rows, compared_row
+from .statistics.table_files import write_tables
 from .train import Order, open_banks, train_together
+from .training.plan import TrainSettings
 
 
 def ablate(store: Store, **settings: Any) -> list[dict[str, Any]]:

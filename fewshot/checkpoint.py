@@ -15,7 +15,7 @@ from .errors import FewShotError
 from .methods.base import Method
 from .methods.registry import load_method
 from .records import SELECTED_ON
-from .run_config import RunConfig, read_config
+from .training.run_config import RunConfig, read_config
 from .weights import PICKLES, load_exactly, read_tensors, write_tensors
 
 BEST_FILE, LAST_FILE = "best.safetensors", "last.safetensors"

@@ -102,8 +102,8 @@ def evaluate(features: StorePath, checkpoint: Path | None, json_file: Path | Non
         raise click.UsageError("give --checkpoint RUN, or a head without parameters (--variant neighbor)")
     from ..cache.store import open_store
     from .evaluate import evaluate_fully
-    from .protocol_gap import evaluate_both
-    from .score_text import gap_lines, score_lines, score_summary
+    from .statistics.protocol_gap import evaluate_both
+    from .statistics.score_text import gap_lines, score_lines, score_summary
 
     store, settings = open_store(features), {**options.given(given), "method_keywords": keywords}
     if settings.get("episodes_from") == "both":
@@ -157,9 +157,9 @@ def ablate(features: StorePath, json_file: Path | None, **given: Any) -> None:
     keywords = options.method_keywords(given)
     from ..cache.store import open_store
     from .ablate import ablate_fully
-    from .pretraining import pretraining_lines
-    from .table import text_table
-    from .table_files import summary_of
+    from .statistics.pretraining import pretraining_lines
+    from .statistics.table import text_table
+    from .statistics.table_files import summary_of
 
     compared = ablate_fully(open_store(features), method_keywords=keywords, **options.given(given))
     console.say("\n" + text_table(compared))
@@ -190,7 +190,7 @@ def episodes(features: StorePath, json_file: Path | None, **given: Any) -> None:
       mastaf-fewshot episodes --features cache/hmdb51_r3d.zarr --split test -n 10000 --shot 5 --out hmdb51_5shot.txt
     """
     from ..cache.store import open_store
-    from .listing import write_listing
+    from .episodes.listing import write_listing
 
     written = write_listing(open_store(features), **options.given(given))
     console.say(f"{given['out']}: {written['episodes']} episodes, sha256 {written['sha256']}")

@@ -10,9 +10,9 @@ import click
 
 from ..cache.console import STORE as STORE_TYPE
 from ..cache.console import several
+from .cubes.residence import BANKS
 from .methods import METHODS
-from .optimisation import OPTIMISERS, PRECISIONS, SCHEDULES
-from .residence import BANKS
+from .training.optimisation import OPTIMISERS, PRECISIONS, SCHEDULES
 
 Command = Callable[..., Any]
 

@@ -12,19 +12,19 @@ import numpy as np
 from ..cache import console
 from ..cache.console import Progress
 from ..cache.store import Store
-from .bank import FeatureBank
-from .banks import Banks, bank_dtype
-from .calibration import expected_calibration_error
+from .cubes.bank import FeatureBank
+from .cubes.banks import Banks, bank_dtype
 from .environment import resolve_device, versions
+from .episodes.list_settings import ListSettings, choose_listing
+from .episodes.listing import Listing
+from .episodes.sources import RANDOM
 from .head import Head, find_head
-from .list_settings import ListSettings, choose_listing
-from .listing import Listing
-from .metrics import clustered_ci95, episode_accuracy, mean_and_ci95, per_class_accuracy
-from .pretraining import pretraining_of
 from .records import Predictions, write_result
 from .scoring import score_heads
-from .seen_classes import require_unseen
-from .sources import RANDOM
+from .statistics.calibration import expected_calibration_error
+from .statistics.metrics import clustered_ci95, episode_accuracy, mean_and_ci95, per_class_accuracy
+from .statistics.pretraining import pretraining_of
+from .statistics.seen_classes import require_unseen
 
 
 @dataclass(frozen=True, eq=False)

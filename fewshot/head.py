@@ -10,11 +10,11 @@ import torch
 
 from ..cache.store import Store
 from .checkpoint import build_method, load_run
+from .episodes.queries import scored_queries
 from .errors import FewShotError
 from .methods.base import Method
-from .plan import scores_learn
-from .queries import scored_queries
-from .run_config import run_name
+from .training.plan import scores_learn
+from .training.run_config import run_name
 
 # What a row's name says of a method besides its variant; (keyword, value) -> words.
 _SWITCHES = {

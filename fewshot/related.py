@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .episode import Episode
+from .episodes.episode import Episode
 from .relation import RelationMaps
 
 

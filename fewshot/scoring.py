@@ -6,11 +6,11 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from .bank import FeatureBank
 from .buffers import Buffers
-from .chunk import Chunk, Products
-from .chunks_ahead import can_make_ahead, made_ahead, threads_of
-from .episode import EpisodeRows
+from .cubes.bank import FeatureBank
+from .cubes.chunk import Chunk, Products
+from .cubes.chunks_ahead import can_make_ahead, made_ahead, threads_of
+from .episodes.episode import EpisodeRows
 from .errors import FewShotError
 from .methods.base import Method
 

@@ -12,7 +12,6 @@ import torch
 from ..cache import console
 from ..cache.atomic import remove_leftovers
 from ..cache.store import Store, writer_lock
-from .banks import Banks
 from .checkpoint import (
     BEST_FILE,
     LAST_FILE,
@@ -22,16 +21,17 @@ from .checkpoint import (
     write_train_summary,
     write_weights,
 )
+from .cubes.banks import Banks
 from .environment import describe_device, resolve_device
 from .errors import FewShotError
-from .event_files import EventFiles, require_tensorboard
-from .own_random import OwnRandom
-from .plan import TrainPlan, TrainSettings, calibration_cubes, plan_training
-from .run_config import CONFIG_FILE, RunConfig, read_config, run_name, write_config
-from .run_state import METRICS_FILE, STATE_FILE, RunProgress, read_metrics
-from .trainer import Trainer
-from .training import train_all
-from .training_stream import TrainingStream, stream_key
+from .training.event_files import EventFiles, require_tensorboard
+from .training.own_random import OwnRandom
+from .training.plan import TrainPlan, TrainSettings, calibration_cubes, plan_training
+from .training.run_config import CONFIG_FILE, RunConfig, read_config, run_name, write_config
+from .training.run_state import METRICS_FILE, STATE_FILE, RunProgress, read_metrics
+from .training.stream import TrainingStream, stream_key
+from .training.trainer import Trainer
+from .training.turns import train_all
 
 _RUN_FILES = (CONFIG_FILE, STATE_FILE, METRICS_FILE, BEST_FILE, LAST_FILE, SUMMARY_FILE)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from ..cache.console import Progress
-from ..extract.decode import decode_clip
+from ..extract.datasets.links import Links
+from ..extract.decoding.decode import decode_clip
+from ..extract.decoding.pixels import PixelRule
+from ..extract.engine.workers import default_workers
 from ..extract.errors import VideoError
-from ..extract.links import Links
-from ..extract.pixels import PixelRule
-from ..extract.workers import default_workers
 
 
 class ClipSource:

@@ -23,7 +23,7 @@ from ..extract.backbones.inference import resolve_precision
 from ..extract.backbones.registry import load_backbone
 from ..extract.errors import ExtractError
 from ..fewshot.environment import describe_device, resolve_device, versions
-from ..fewshot.episode import Episode
+from ..fewshot.episodes.episode import Episode
 from ..fewshot.errors import FewShotError
 from ..fewshot.methods.registry import load_method
 

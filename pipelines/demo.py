@@ -12,12 +12,12 @@ from ..cache.atomic import write_bytes, write_json
 from ..cache.index import VideoIndex
 from ..cache.store import Store, open_store
 from ..extract.backbones.registry import load_backbone
-from ..extract.datasets import VideoSet, find_dataset
+from ..extract.datasets.by_name import VideoSet, find_dataset
 from ..extract.run import extract
 from ..fewshot.ablate import ablate_fully
-from ..fewshot.comparison import Comparison
 from ..fewshot.evaluate import evaluate
-from ..fewshot.table import percent, text_table
+from ..fewshot.statistics.comparison import Comparison
+from ..fewshot.statistics.table import percent, text_table
 from .errors import PipelineError
 
 BACKBONE = "r3d-tiny"

@@ -17,10 +17,10 @@ from ..extract.backbones.base import Backbone
 from ..extract.backbones.inference import resolve_precision
 from ..extract.backbones.registry import load_backbone
 from ..extract.backbones.weights import write_weights
-from ..extract.datasets import find_dataset
-from ..extract.links import Links
+from ..extract.datasets.by_name import find_dataset
+from ..extract.datasets.links import Links
+from ..extract.datasets.videos import VideoSet
 from ..extract.report import say_what_was_found
-from ..extract.videos import VideoSet
 from ..fewshot.environment import resolve_device
 from .augment import check_augmentations, default_augmentations
 from .classify import train

@@ -16,8 +16,8 @@ from ..cache.place import StorePath
 from ..cache.store import Store, open_store, writer_lock
 from ..fewshot.errors import FewShotError
 from ..fewshot.methods.registry import load_method
-from ..fewshot.plan import TrainSettings
 from ..fewshot.train import open_banks, plan_run, train
+from ..fewshot.training.plan import TrainSettings
 from .errors import PipelineError
 from .search_space import search_space
 from .sweep_report import BEST, Sweep, read_best, report, values_in_words, write_best

@@ -7,11 +7,11 @@ from ..cache import console
 from ..cache.store import Store, open_store
 from ..extract.backbones.base import Backbone
 from ..extract.backbones.registry import load_backbone
-from ..extract.datasets import find_dataset
+from ..extract.datasets.by_name import find_dataset
+from ..extract.datasets.videos import VideoSet
 from ..extract.report import say_what_was_done, say_what_was_found
 from ..extract.run import extract
 from ..extract.summary import ExtractSummary
-from ..extract.videos import VideoSet
 from ..fewshot.evaluate import evaluate
 from ..fewshot.train import train
 from .errors import PipelineError

@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 from mastaf.extract.backbones.base import Backbone
 from mastaf.extract.backbones.wrap import wrap_module
-from mastaf.extract.pixels import pixel_rule
+from mastaf.extract.decoding.pixels import pixel_rule
 from torch import nn
 
 

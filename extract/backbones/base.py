@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ...cache.console import unknown_name
 from ...cache.spec import TIMES
+from ..decoding.pixels import PixelRule
 from ..errors import ExtractError
-from ..pixels import PixelRule
 
 Shape = tuple[int, int, int, int]
 MOST_PIXELS = 1 << 26  # of a clip: 256 frames of 512 x 512; as float32 it is 800 MB

@@ -6,7 +6,7 @@ Kinetics-700 (K), Moments in Time (M), STAIR Actions (S) and their unions; the f
 
 from typing import Any
 
-from ..pixels import KINETICS_MEAN, KINETICS_STD, pixel_rule
+from ..decoding.pixels import KINETICS_MEAN, KINETICS_STD, pixel_rule
 from .about import About
 from .base import Backbone
 from .resnet3d import ResNet3DPlan

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..pixels import pixel_rule
+from ..decoding.pixels import pixel_rule
 from .about import About
 from .base import Backbone
 from .resnet3d import ResNet3DPlan

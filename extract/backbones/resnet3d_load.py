@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..decoding.pixels import PixelRule
 from ..errors import ExtractError
-from ..pixels import PixelRule
 from .base import Backbone
 from .fit import load_weights
 from .resnet3d import ResNet3D, ResNet3DPlan, random_state

@@ -12,8 +12,8 @@ from typing import Any
 import transformers
 from torch import Tensor
 
+from ..decoding.pixels import pixel_rule
 from ..errors import ExtractError
-from ..pixels import pixel_rule
 from .about import About
 from .base import Backbone
 from .hub.files import ModelFolder

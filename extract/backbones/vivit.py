@@ -7,8 +7,8 @@ Clips of 8 frames, as in the paper, or 32, as its weights were trained; position
 
 import transformers
 
+from ..decoding.pixels import pixel_rule
 from ..errors import ExtractError
-from ..pixels import pixel_rule
 from .about import About
 from .base import Backbone
 from .hub.build import usual_size

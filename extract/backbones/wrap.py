@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..decoding.pixels import PixelRule
 from ..errors import ExtractError
-from ..pixels import PixelRule
 from .base import Backbone, StagedNet
 from .check import try_network
 from .fit import fit_state, load_weights

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..bank import FeatureBank
-from ..episode import Episode
+from ..cubes.bank import FeatureBank
+from ..episodes.episode import Episode
 from .base import Method
 
 

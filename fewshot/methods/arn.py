@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..episode import Episode
+from ..episodes.episode import Episode
 from ..errors import FewShotError
 from .base import Defaults, Method
 from .checks import require_count, require_number

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...cache.console import unknown_name
-from ..bank import FeatureBank
-from ..episode import Episode, EpisodeRows
+from ..cubes.bank import FeatureBank
+from ..cubes.reduced import pays, score_means
+from ..episodes.episode import Episode, EpisodeRows
 from ..errors import FewShotError
-from ..reduced import pays, score_means
 from ..related import RelatedEpisode
 
 

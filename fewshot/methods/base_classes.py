@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..episode import Episode
+from ..episodes.episode import Episode
 from .readout import vectors
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..episode import Episode
+from ..episodes.episode import Episode
 from .base import Defaults, Method
 from .base_classes import class_loss, videos_and_classes
 from .checks import require_count, require_number

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..episode import Episode
+from ..episodes.episode import Episode
 from .base import Defaults, Method
 from .base_classes import class_loss, videos_and_classes
 from .checks import require_count, require_number

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..episode import Episode
+from ..episodes.episode import Episode
 from .base import Defaults, Method, Needs
 from .checks import require_choice, require_number, require_share
 from .query_sets import queries_by_way

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ...cache.console import unknown_name
-from ..bank import FeatureBank
-from ..episode import Episode, EpisodeRows
+from ..cubes.bank import FeatureBank
+from ..episodes.episode import Episode, EpisodeRows
 from ..errors import FewShotError
 from ..related import RelatedEpisode, relate
 from ..relation import RelationMaps, SideMap, dense_cosine, flat_cosine, pooled_cosine

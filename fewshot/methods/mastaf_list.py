@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..bank import FeatureBank
 from ..buffers import Buffers
-from ..episode import EpisodeRows
+from ..cubes.bank import FeatureBank
+from ..episodes.episode import EpisodeRows
 from ..relation import inverse_norm, wide
 from ..side_by_side import SideBySide
 from .pair_groups import group_pairs

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..episode import Episode
+from ..episodes.episode import Episode
 from .base import Defaults, Method
 from .checks import require_choice, require_count, require_number
 from .readout import vectors

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..episode import Episode
+from ..episodes.episode import Episode
 from .base import Defaults, Method
 from .checks import require_number
 from .readout import sequences, soft_cosine

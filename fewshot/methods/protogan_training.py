@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..bank import FeatureBank
+from ..cubes.bank import FeatureBank
 from ..errors import FewShotError
 from .readout import squared_distances
 

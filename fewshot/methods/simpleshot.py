@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..bank import FeatureBank
-from ..episode import Episode
-from ..reduced import mean_cubes
+from ..cubes.bank import FeatureBank
+from ..cubes.reduced import mean_cubes
+from ..episodes.episode import Episode
 from .base import Method
 from .checks import require_choice
 from .readout import squared_distances, vectors

@@ -27,13 +27,13 @@ import numpy as np
 import pytest
 import torch
 from mastaf.cache.index import VideoIndex
-from mastaf.extract import pipeline
 from mastaf.extract.backbones.base import Backbone, StagedNet
-from mastaf.extract.decode import Clip
+from mastaf.extract.datasets.videos import VideoSet
+from mastaf.extract.decoding.decode import Clip
+from mastaf.extract.decoding.ffmpeg import ffmpeg_exe
+from mastaf.extract.decoding.pixels import PixelRule, pixel_rule
+from mastaf.extract.engine import pipeline
 from mastaf.extract.errors import VideoError
-from mastaf.extract.ffmpeg import ffmpeg_exe
-from mastaf.extract.pixels import PixelRule, pixel_rule
-from mastaf.extract.videos import VideoSet
 
 _DARKEST, _STEP = 16, 10  # the grey level of frame k is _DARKEST + k * _STEP
 
@@ -199,7 +199,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from mastaf.extract.backbones.wrap import wrap_module
-from mastaf.extract.pixels import pixel_rule
+from mastaf.extract.decoding.pixels import pixel_rule
 
 class Net(nn.Module):
     def __init__(self):
@@ -258,7 +258,7 @@ class Mortal:
     def extract(self, out: Path, *, root: Path | None = None, **options: Any) -> Any:
         """`extract` on the videos: shards of two, in batches of two, on one thread."""
         from mastaf.extract.backbones.registry import load_backbone, load_layers
-        from mastaf.extract.datasets import find_dataset
+        from mastaf.extract.datasets.by_name import find_dataset
         from mastaf.extract.run import extract
 
         videos = find_dataset("folder", root=root or self.root, split_files=None, seed=0)

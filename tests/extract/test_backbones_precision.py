@@ -4,8 +4,8 @@ import pytest
 import torch
 from mastaf.extract.backbones import inference
 from mastaf.extract.backbones.registry import load_backbone
+from mastaf.extract.engine.surroundings import look_around
 from mastaf.extract.errors import ExtractError
-from mastaf.extract.surroundings import look_around
 
 CPU = torch.device("cpu")
 

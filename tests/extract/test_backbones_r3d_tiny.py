@@ -8,8 +8,8 @@ import torch
 from mastaf.extract.backbones.base import Backbone
 from mastaf.extract.backbones.r3d_tiny import SHIPPED
 from mastaf.extract.backbones.registry import load_backbone
-from mastaf.extract.decode import decode_clip
-from mastaf.extract.motion import MOTION_CLASSES, render_motion
+from mastaf.extract.datasets.motion import MOTION_CLASSES, render_motion
+from mastaf.extract.decoding.decode import decode_clip
 from safetensors import safe_open
 
 PER_CLASS = 10

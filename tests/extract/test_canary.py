@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mastaf.extract.decode import decode_clip
+from mastaf.extract.decoding.decode import decode_clip
+from mastaf.extract.decoding.ffmpeg import ffmpeg_exe
+from mastaf.extract.decoding.pixels import PixelRule
 from mastaf.extract.errors import VideoError
-from mastaf.extract.ffmpeg import ffmpeg_exe
-from mastaf.extract.pixels import PixelRule
 
 
 class FileCanary:

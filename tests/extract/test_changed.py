@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mastaf.extract.decode import decode_clip
+from mastaf.extract.decoding.decode import decode_clip
+from mastaf.extract.decoding.ffmpeg import ffmpeg_exe
+from mastaf.extract.decoding.fingerprint import fingerprint
+from mastaf.extract.decoding.pixels import PixelRule
+from mastaf.extract.decoding.sampling import even_indices
 from mastaf.extract.errors import VideoError
-from mastaf.extract.ffmpeg import ffmpeg_exe
-from mastaf.extract.fingerprint import fingerprint
-from mastaf.extract.pixels import PixelRule
-from mastaf.extract.sampling import even_indices
 
 H264 = ("-c:v", "libx264", "-crf", "12", "-pix_fmt", "yuv420p")
 

@@ -14,8 +14,8 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from mastaf.cache import console
 from mastaf.cache.index import DONE
 from mastaf.cache.store import open_store
-from mastaf.extract import pipeline as pipeline_module
 from mastaf.extract.cli import command
+from mastaf.extract.engine import pipeline as pipeline_module
 from mastaf.extract.out_names import default_out
 
 COMMON = (

@@ -13,10 +13,10 @@ from mastaf.cache import console
 from mastaf.cache.errors import StoppedError
 from mastaf.cache.index import DONE
 from mastaf.cache.store import open_store
-from mastaf.extract import cluster as cluster_module
 from mastaf.extract.cli import command
+from mastaf.extract.engine.one_by_one import BLAMED
 from mastaf.extract.errors import ExtractError
-from mastaf.extract.one_by_one import BLAMED
+from mastaf.extract.machines import cluster as cluster_module
 
 # What a worker of another machine may lack: a file in $ODD says what. Loaded by `dask worker --preload`, twice.
 ODD = """

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mastaf.extract import video_file
-from mastaf.extract.decode import decode_clip
+from mastaf.extract.decoding import video_file
+from mastaf.extract.decoding.decode import decode_clip
+from mastaf.extract.decoding.pixels import PixelRule
+from mastaf.extract.decoding.sampling import even_indices
 from mastaf.extract.errors import VideoError
-from mastaf.extract.pixels import PixelRule
-from mastaf.extract.sampling import even_indices
 
 MakeVideo = Callable[..., Path]
 H264 = ("-c:v", "libx264", "-crf", "12", "-pix_fmt", "yuv420p", "-bf", "0")

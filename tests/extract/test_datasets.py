@@ -3,10 +3,10 @@
 import random
 
 import pytest
-from mastaf.extract.coverage import coverage_lines
-from mastaf.extract.datasets import DATASETS, default_root, find_dataset
+from mastaf.extract.datasets.by_name import DATASETS, default_root, find_dataset
+from mastaf.extract.datasets.coverage import coverage_lines
+from mastaf.extract.datasets.motion import MOTION_CLASSES, render_motion
 from mastaf.extract.errors import ExtractError
-from mastaf.extract.motion import MOTION_CLASSES, render_motion
 from mastaf.extract.splits.table import load_split
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mastaf.extract import video_file
-from mastaf.extract.container import claimed_frames
-from mastaf.extract.decode import Clip, decode_clip
+from mastaf.extract.decoding import video_file
+from mastaf.extract.decoding.container import claimed_frames
+from mastaf.extract.decoding.decode import Clip, decode_clip
+from mastaf.extract.decoding.image_stream import as_avi
+from mastaf.extract.decoding.pixels import PixelRule
+from mastaf.extract.decoding.sampling import even_indices
 from mastaf.extract.errors import VideoError
-from mastaf.extract.image_stream import as_avi
-from mastaf.extract.pixels import PixelRule
-from mastaf.extract.sampling import even_indices
 
 H264 = ("-c:v", "libx264", "-crf", "12", "-pix_fmt", "yuv420p")
 ALTREF = ("-auto-alt-ref", "1", "-lag-in-frames", "12", "-b:v", "400k", "-deadline", "good", "-cpu-used", "4")

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("mastaf.extract.decode")
-from mastaf.extract.decode import Clip
-from mastaf.extract.decode_ahead import DecodeAhead
+pytest.importorskip("mastaf.extract.decoding.decode")
+from mastaf.extract.decoding.decode import Clip
+from mastaf.extract.decoding.decode_ahead import DecodeAhead
+from mastaf.extract.decoding.ffmpeg import run_ffmpeg
 from mastaf.extract.errors import VideoError
-from mastaf.extract.ffmpeg import run_ffmpeg
 
 
 def ahead(rows, load, workers, in_flight):

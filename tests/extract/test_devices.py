@@ -17,16 +17,16 @@ from mastaf.cache.attempts import Attempts
 from mastaf.cache.errors import StoppedError
 from mastaf.cache.index import DONE, FAILED, MISSING
 from mastaf.cache.store import open_store
-from mastaf.extract import local_processes
 from mastaf.extract.backbones.registry import load_backbone, load_layers
-from mastaf.extract.datasets import find_dataset
-from mastaf.extract.deaths import Deaths
-from mastaf.extract.devices import resolve_devices
+from mastaf.extract.datasets.by_name import find_dataset
+from mastaf.extract.engine.one_by_one import BLAMED
+from mastaf.extract.engine.tasks import Job, Outstanding, ShardDone, ShardTask, make_tasks
 from mastaf.extract.errors import ExtractError
-from mastaf.extract.local_processes import LocalProcesses
-from mastaf.extract.one_by_one import BLAMED
+from mastaf.extract.machines import local_processes
+from mastaf.extract.machines.deaths import Deaths
+from mastaf.extract.machines.devices import resolve_devices
+from mastaf.extract.machines.local_processes import LocalProcesses
 from mastaf.extract.run import extract_layers
-from mastaf.extract.tasks import Job, Outstanding, ShardDone, ShardTask, make_tasks
 
 JOB = Job(
     run="one", root=Path(), outs=(), digests=(), load=list, which=(0,), device="", kind="", workers=None, queue=None,
@@ -172,7 +172,7 @@ def test_workers_on_several_stores_give_up_when_a_new_run_has_one_of_them(mortal
 
 
 def test_a_process_that_cannot_load_the_network_is_one_line(mortal, tmp_path, monkeypatch):
-    from mastaf.extract import spread
+    from mastaf.extract.machines import spread
 
     versions = spread.versions_here()
     monkeypatch.setattr(spread, "versions_here", lambda: versions | {"torch": "0.1"})

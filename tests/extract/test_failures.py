@@ -9,7 +9,7 @@ from mastaf.cache import console
 from mastaf.cache.index import DONE, FAILED, MISSING
 from mastaf.cache.store import open_store
 from mastaf.extract.cli import command
-from mastaf.extract.datasets import find_dataset
+from mastaf.extract.datasets.by_name import find_dataset
 
 H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p")
 KEYS = tuple(f"{name}/{n}.mp4" for name in ("run", "walk") for n in range(4))

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mastaf.extract.decode import decode_clip
+from mastaf.extract.datasets.naming import IMAGE_SUFFIXES
+from mastaf.extract.decoding.decode import decode_clip
+from mastaf.extract.decoding.frame_folder import list_frames
+from mastaf.extract.decoding.pixels import PixelRule, pixel_rule
 from mastaf.extract.errors import VideoError
-from mastaf.extract.frame_folder import list_frames
-from mastaf.extract.naming import IMAGE_SUFFIXES
-from mastaf.extract.pixels import PixelRule, pixel_rule
 
 Run = Callable[..., bytes]
 

@@ -1,7 +1,7 @@
 """Source groups by file names."""
 
 import pytest
-from mastaf.extract.groups import source_group
+from mastaf.extract.datasets.groups import source_group
 
 
 @pytest.mark.parametrize(

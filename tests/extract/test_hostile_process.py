@@ -4,9 +4,9 @@ import time
 from pathlib import Path
 
 import pytest
+from mastaf.extract.decoding.ffmpeg import MAX_MEMORY, Finished, run_ffmpeg
+from mastaf.extract.decoding.ffmpeg_log import decoded_frames, last_error
 from mastaf.extract.errors import VideoError
-from mastaf.extract.ffmpeg import MAX_MEMORY, Finished, run_ffmpeg
-from mastaf.extract.ffmpeg_log import decoded_frames, last_error
 
 
 def shell(script: str, *, seconds: float = 20, max_output: int = 1000, stdin: bytes = b"") -> Finished:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from mastaf.cache import console
 from mastaf.extract.cli import command
-from mastaf.extract.container import claimed_frames
-from mastaf.extract.decode import decode_clip
+from mastaf.extract.decoding.container import claimed_frames
+from mastaf.extract.decoding.decode import decode_clip
+from mastaf.extract.decoding.ffmpeg import ffmpeg_exe
+from mastaf.extract.decoding.pixels import PixelRule
 from mastaf.extract.errors import ExtractError, VideoError
-from mastaf.extract.ffmpeg import ffmpeg_exe
-from mastaf.extract.pixels import PixelRule
 
 MakeVideo = Callable[..., Path]
 H264 = ("-c:v", "libx264", "-crf", "12", "-pix_fmt", "yuv420p", "-bf", "2")

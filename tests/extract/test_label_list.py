@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mastaf.cache.index import VideoIndex
 from mastaf.extract.errors import ExtractError
-from mastaf.extract.label_list import MAX_LABELS, compare, read_labels
+from mastaf.extract.labels.label_list import MAX_LABELS, compare, read_labels
 
 LABELS = ("abseiling", "air drumming", "passing American football (in game)")
 

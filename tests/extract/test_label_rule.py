@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mastaf.cache.label_overlap import MOST_LABELS, NEAR, NONE, SAME
-from mastaf.extract.label_rule import GRADES, OPENING, PART, WORDS, grade_classes, step_of
+from mastaf.extract.labels.label_rule import GRADES, OPENING, PART, WORDS, grade_classes, step_of
 from mastaf.extract.splits.table import load_split
 
 # The 700 class names of Kinetics-700, as in open-mmlab/mmaction2, tools/data/kinetics/label_map_k700.txt.

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mastaf.extract.label_words import phrase_of, stem
+from mastaf.extract.labels.label_words import phrase_of, stem
 
 # Forms of one word a line.
 FORMS = """

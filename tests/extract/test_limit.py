@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mastaf.cache.index import SPLITS, VideoIndex
+from mastaf.extract.datasets.limit import spread_rows
 from mastaf.extract.errors import ExtractError
-from mastaf.extract.limit import spread_rows
 
 
 def make_index(sizes):

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mastaf.extract.datasets import find_dataset
-from mastaf.extract.decode import decode_clip
+from mastaf.extract.datasets.by_name import find_dataset
+from mastaf.extract.datasets.links import Links
+from mastaf.extract.decoding.decode import decode_clip
+from mastaf.extract.decoding.pixels import PixelRule
 from mastaf.extract.errors import VideoError
-from mastaf.extract.links import Links
-from mastaf.extract.pixels import PixelRule
 
 
 def touch(root: Path, *names: str) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mastaf.extract.datasets.matching import match_listed
+from mastaf.extract.datasets.naming import Spellings, fold, natural, squeeze, stem_of
 from mastaf.extract.errors import ExtractError
-from mastaf.extract.matching import match_listed
-from mastaf.extract.naming import Spellings, fold, natural, squeeze, stem_of
 from mastaf.extract.splits.table import SplitClass
 
 ROOT = Path("/videos")

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mastaf.cache.errors import StoppedError
-from mastaf.extract import motion
+from mastaf.extract.datasets import motion
+from mastaf.extract.datasets.motion import MOTION_CLASSES, clip_generator, render_motion
+from mastaf.extract.datasets.motion_programmes import FRAMES, PROGRAMMES
+from mastaf.extract.datasets.motion_render import SIDE, render_clip
+from mastaf.extract.decoding.ffmpeg import ffmpeg_exe
 from mastaf.extract.errors import ExtractError
-from mastaf.extract.ffmpeg import ffmpeg_exe
-from mastaf.extract.motion import MOTION_CLASSES, clip_generator, render_motion
-from mastaf.extract.motion_programmes import FRAMES, PROGRAMMES
-from mastaf.extract.motion_render import SIDE, render_clip
 
 FEW = {"train": 2, "val": 1, "test": 1}
 ALL = [(split, name) for split, names in MOTION_CLASSES.items() for name in names]
@@ -149,7 +149,7 @@ def test_a_failing_encoder_is_named(tmp_path, monkeypatch):
     script = tmp_path / "ffmpeg"
     script.write_text("#!/bin/sh\necho 'Unknown encoder libx264' >&2\nexit 3\n")
     script.chmod(0o755)
-    monkeypatch.setattr("mastaf.extract.ffmpeg.ffmpeg_exe", lambda: str(script))
+    monkeypatch.setattr("mastaf.extract.decoding.ffmpeg.ffmpeg_exe", lambda: str(script))
     with pytest.raises(ExtractError, match=r"status 3.*Unknown encoder libx264"):
         render_motion(tmp_path / "root", clips_per_class=FEW, workers=1)
     assert not (tmp_path / "root" / ".motion.json").exists()

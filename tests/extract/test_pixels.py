@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mastaf.extract.decode import decode_clip
+from mastaf.extract.decoding.decode import decode_clip
+from mastaf.extract.decoding.pixels import PixelRule, pixel_rule
 from mastaf.extract.errors import ExtractError
-from mastaf.extract.pixels import PixelRule, pixel_rule
 
 MakeVideo = Callable[..., Path]
 LOSSLESS: dict[str, tuple[str, ...]] = {

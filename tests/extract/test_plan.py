@@ -13,12 +13,12 @@ from mastaf.cache.errors import SpecMismatchError, StoppedError
 from mastaf.cache.index import DONE
 from mastaf.cache.store import open_store
 from mastaf.extract.backbones.base import Backbone
+from mastaf.extract.engine.timer import STAGES
 from mastaf.extract.errors import ExtractError
-from mastaf.extract.measure import Sample, sample_of, spread
-from mastaf.extract.plan import plan_layers, predict
-from mastaf.extract.plan_text import plan_lines
+from mastaf.extract.looks.measure import Sample, sample_of, spread
+from mastaf.extract.looks.plan import plan_layers, predict
+from mastaf.extract.looks.plan_text import plan_lines
 from mastaf.extract.run import extract, extract_layers
-from mastaf.extract.timer import STAGES
 
 HOW = {"precision": "fp32", "device": "cpu", "shard_rows": 6, "batch": 4}
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -24,7 +24,7 @@ BIN = Path(sys.executable).parent
 SOURCE = """
 from dataclasses import replace
 from mastaf.extract.backbones.wrap import wrap_module
-from mastaf.extract.pixels import pixel_rule
+from mastaf.extract.decoding.pixels import pixel_rule
 import torch
 from torch import nn
 

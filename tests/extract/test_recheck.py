@@ -12,8 +12,8 @@ from mastaf.cache.spec import STORE_DTYPES
 from mastaf.cache.store import open_store
 from mastaf.extract import provenance as provenance_module
 from mastaf.extract.errors import ExtractError
-from mastaf.extract.recheck import recheck_store
-from mastaf.extract.recheck_text import recheck_lines
+from mastaf.extract.looks.recheck import recheck_store
+from mastaf.extract.looks.recheck_text import recheck_lines
 from mastaf.extract.run import extract
 
 HOW = {"precision": "fp32", "device": "cpu", "progress": False}

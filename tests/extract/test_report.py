@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+from mastaf.extract.datasets.videos import Video, ordered_index
 from mastaf.extract.report import say_what_is_next
 from mastaf.extract.summary import ExtractSummary
-from mastaf.extract.videos import Video, ordered_index
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,14 @@ from mastaf.cache.errors import CacheError, SpecMismatchError, StoppedError
 from mastaf.cache.index import DONE, FAILED, MISSING, VideoIndex
 from mastaf.cache.spec import STORE_DTYPES
 from mastaf.cache.store import open_store, writer_lock
-from mastaf.extract import pipeline as pipeline_module
-from mastaf.extract import shard_work, surroundings
 from mastaf.extract.backbones.base import Backbone, StagedNet
-from mastaf.extract.decode import Clip
+from mastaf.extract.datasets.videos import VideoSet
+from mastaf.extract.decoding.decode import Clip
+from mastaf.extract.decoding.pixels import pixel_rule
+from mastaf.extract.engine import pipeline as pipeline_module
+from mastaf.extract.engine import shard_work, surroundings
 from mastaf.extract.errors import ExtractError, VideoError
-from mastaf.extract.pixels import pixel_rule
 from mastaf.extract.run import extract, extract_layers
-from mastaf.extract.videos import VideoSet
 
 FRAMES, SIZE = 4, 8
 PASS = {"precision": "fp32", "device": "cpu", "progress": False, "shard_rows": 6, "batch": 4}

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mastaf.extract.sampling import SAMPLING_RULES, even_indices, jitter_indices, select_indices
+from mastaf.extract.decoding.sampling import SAMPLING_RULES, even_indices, jitter_indices, select_indices
 
 counts = st.integers(1, 10_000)
 wanted = st.integers(1, 64)

@@ -2,8 +2,8 @@
 
 import pytest
 from mastaf.cache.index import SPLITS
+from mastaf.extract.datasets.naming import fold, squeeze
 from mastaf.extract.errors import ExtractError
-from mastaf.extract.naming import fold, squeeze
 from mastaf.extract.splits.table import load_split
 
 # Classes and videos of train, val and test as the papers and repositories state them.

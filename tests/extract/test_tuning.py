@@ -4,7 +4,7 @@ import math
 
 from hypothesis import given
 from hypothesis import strategies as st
-from mastaf.extract.tuning import Tuner
+from mastaf.extract.engine.tuning import Tuner
 
 
 def tuned(decode, forward, *, workers=None, queue=None, most=16, batch=8, clip_bytes=1, batches=5):

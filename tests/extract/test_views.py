@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from mastaf.cache.errors import CacheError
 from mastaf.cache.views import CROPS, parse_view
-from mastaf.extract import ffmpeg, pixels
-from mastaf.extract.decode import decode_clip
+from mastaf.extract.decoding import ffmpeg, pixels
+from mastaf.extract.decoding.decode import decode_clip
+from mastaf.extract.decoding.pixels import PixelRule, pixel_rule
+from mastaf.extract.decoding.sampling import even_indices, jitter_indices
 from mastaf.extract.errors import VideoError
-from mastaf.extract.pixels import PixelRule, pixel_rule
-from mastaf.extract.sampling import even_indices, jitter_indices
 
 H264 = ("-c:v", "libx264", "-crf", "12", "-pix_fmt", "yuv420p")
 VIDEOS: dict[str, tuple[str, ...]] = {

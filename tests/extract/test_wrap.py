@@ -6,8 +6,8 @@ import pytest
 import torch
 from mastaf.extract.backbones.weights import digest, write_weights
 from mastaf.extract.backbones.wrap import wrap_module
+from mastaf.extract.decoding.pixels import pixel_rule
 from mastaf.extract.errors import ExtractError
-from mastaf.extract.pixels import pixel_rule
 from safetensors.torch import save_file
 from torch import nn
 

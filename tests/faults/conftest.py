@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mastaf.extract.ffmpeg import ffmpeg_exe
+from mastaf.extract.decoding.ffmpeg import ffmpeg_exe
 
 H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-threads", "1")
 CODECS = {".mp4": H264, ".avi": ("-c:v", "mpeg4"), ".mkv": H264, ".ts": H264}

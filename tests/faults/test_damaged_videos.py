@@ -12,10 +12,10 @@ import torch
 from mastaf.cache.index import DONE
 from mastaf.cache.store import open_store
 from mastaf.extract.backbones.registry import load_backbone
-from mastaf.extract.decode import decode_clip
-from mastaf.extract.ffmpeg import ffmpeg_exe
-from mastaf.extract.pixels import PixelRule
-from mastaf.extract.sampling import even_indices
+from mastaf.extract.decoding.decode import decode_clip
+from mastaf.extract.decoding.ffmpeg import ffmpeg_exe
+from mastaf.extract.decoding.pixels import PixelRule
+from mastaf.extract.decoding.sampling import even_indices
 
 H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", "10")
 SOURCES = {

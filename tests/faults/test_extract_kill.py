@@ -12,7 +12,7 @@ import pytest
 from mastaf.cache.index import DONE, FAILED
 from mastaf.cache.store import open_store
 from mastaf.cache.verify import verify_store
-from mastaf.extract.ffmpeg import ffmpeg_exe
+from mastaf.extract.decoding.ffmpeg import ffmpeg_exe
 
 SHARDS = 20
 BROKEN = {"class0/20.mp4", "class1/31.ts"}

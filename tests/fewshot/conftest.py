@@ -9,7 +9,7 @@ import pytest
 import torch
 from mastaf.cache.console import run as run_command
 from mastaf.fewshot.cli import cli
-from mastaf.fewshot.episode import Episode
+from mastaf.fewshot.episodes.episode import Episode
 
 
 def load_reference(name: str) -> ModuleType:

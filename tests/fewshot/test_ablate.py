@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from mastaf.fewshot.ablate import ablate, ablate_fully
-from mastaf.fewshot.comparison import Comparison, compared_row
-from mastaf.fewshot.episode_list import read_episode_list
+from mastaf.fewshot.episodes.episode_list import read_episode_list
+from mastaf.fewshot.episodes.listing import write_listing
 from mastaf.fewshot.errors import FewShotError
 from mastaf.fewshot.evaluate import evaluate_fully
-from mastaf.fewshot.listing import write_listing
 from mastaf.fewshot.records import read_predictions
-from mastaf.fewshot.table import text_table
-from mastaf.fewshot.table_files import write_tables
+from mastaf.fewshot.statistics.comparison import Comparison, compared_row
+from mastaf.fewshot.statistics.table import text_table
+from mastaf.fewshot.statistics.table_files import write_tables
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL: dict[str, Any] = {"way": 3, "train_episodes": 24, "batch": 8, "val_episodes": 10, "episodes": 80}

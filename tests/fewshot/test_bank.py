@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from mastaf.cache.errors import CorruptStoreError
-from mastaf.fewshot.bank import FeatureBank
 from mastaf.fewshot.buffers import Buffers
-from mastaf.fewshot.chunk import Chunk
-from mastaf.fewshot.episode import EpisodeRows
+from mastaf.fewshot.cubes.bank import FeatureBank
+from mastaf.fewshot.cubes.chunk import Chunk
+from mastaf.fewshot.cubes.residence import choose_residence
+from mastaf.fewshot.cubes.views import draw_views, training_views
+from mastaf.fewshot.episodes.episode import EpisodeRows
 from mastaf.fewshot.errors import FewShotError
-from mastaf.fewshot.residence import choose_residence
-from mastaf.fewshot.views import draw_views, training_views
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Make = Callable[..., Any]
@@ -138,7 +138,7 @@ def test_bf16_banks_round_cubes_and_products_alone(toy_store: Any) -> None:
 
 
 def test_the_bank_follows_from_the_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mastaf.fewshot.residence.free_memory", lambda: 10 * 10**9)
+    monkeypatch.setattr("mastaf.fewshot.cubes.residence.free_memory", lambda: 10 * 10**9)
     cpu = torch.device("cpu")
     for nbytes, compressed, remote, kind in (
         (5 * 10**9, False, False, "ram"),

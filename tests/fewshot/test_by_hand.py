@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mastaf.fewshot.listing import write_listing
+from mastaf.fewshot.episodes.listing import write_listing
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "episodes_by_hand.py"
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mastaf.fewshot.calibration import confidences, expected_calibration_error
-from mastaf.fewshot.confusion import confusion_of
 from mastaf.fewshot.records import Predictions
+from mastaf.fewshot.statistics.calibration import confidences, expected_calibration_error
+from mastaf.fewshot.statistics.confusion import confusion_of
 
 
 def slow_ece(logits: np.ndarray, labels: np.ndarray, bins: int) -> float:

@@ -195,7 +195,7 @@ class TestBadInput:
         assert not list((tmp_path / "run").glob(".*"))
 
     def test_interrupted(self, call: Call, toy_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        from mastaf.fewshot.trainer import Trainer
+        from mastaf.fewshot.training.trainer import Trainer
 
         def interrupted(self: Trainer, progress: Any, count: int) -> float:
             raise KeyboardInterrupt

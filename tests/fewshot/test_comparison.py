@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mastaf.fewshot.comparison import ComparedRow, compare_rows, compared_row
 from mastaf.fewshot.errors import FewShotError
 from mastaf.fewshot.evaluate import Evaluation
 from mastaf.fewshot.records import Predictions
-from mastaf.fewshot.significance import holm
+from mastaf.fewshot.statistics.comparison import ComparedRow, compare_rows, compared_row
+from mastaf.fewshot.statistics.significance import holm
 
 EPISODES, WAY, CLASSES, VIDEOS = 400, 3, 6, 30
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from mastaf.fewshot.episode import Episode, EpisodeRows
+from mastaf.fewshot.episodes.episode import Episode, EpisodeRows
 from mastaf.fewshot.errors import FewShotError
 
 

@@ -5,9 +5,9 @@ import json
 
 import numpy as np
 import pytest
-from mastaf.fewshot.episode_list import digest_of, read_episode_list, write_episode_list
+from mastaf.fewshot.episodes.episode_list import digest_of, read_episode_list, write_episode_list
+from mastaf.fewshot.episodes.sampler import EpisodeSampler
 from mastaf.fewshot.errors import FewShotError
-from mastaf.fewshot.sampler import EpisodeSampler
 
 NAMES = ("brush hair", "fall, then bounce", "grüßen", 'say "hi"', "walk")
 CLASSES = [name for name in NAMES for _ in range(8)]

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 from mastaf.cache.errors import SpecMismatchError
-from mastaf.fewshot.bank import FeatureBank
-from mastaf.fewshot.calibration import expected_calibration_error
 from mastaf.fewshot.checkpoint import load_run
-from mastaf.fewshot.episode_list import digest_of, read_episode_list
+from mastaf.fewshot.cubes.bank import FeatureBank
+from mastaf.fewshot.episodes.episode_list import digest_of, read_episode_list
+from mastaf.fewshot.episodes.listing import write_listing
+from mastaf.fewshot.episodes.sampler import EpisodeSampler
 from mastaf.fewshot.errors import FewShotError
 from mastaf.fewshot.evaluate import evaluate, evaluate_fully
-from mastaf.fewshot.listing import write_listing
 from mastaf.fewshot.records import read_predictions, read_record
-from mastaf.fewshot.sampler import EpisodeSampler
+from mastaf.fewshot.statistics.calibration import expected_calibration_error
 from mastaf.fewshot.train import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from mastaf.cache.errors import CacheError
 from mastaf.fewshot.train import train
-from mastaf.fewshot.trainer import Trainer
+from mastaf.fewshot.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL: dict[str, Any] = {"way": 3, "train_episodes": 96, "batch": 8, "val_episodes": 20, "val_every": 24}

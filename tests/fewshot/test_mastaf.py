@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mastaf.fewshot.episode import Episode
+from mastaf.fewshot.episodes.episode import Episode
 from mastaf.fewshot.errors import FewShotError
 from mastaf.fewshot.methods.mastaf import MASTAF
 

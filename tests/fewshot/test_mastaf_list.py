@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mastaf.fewshot.bank import FeatureBank
+from mastaf.fewshot.cubes.bank import FeatureBank
+from mastaf.fewshot.episodes.sampler import EpisodeSampler
 from mastaf.fewshot.methods import mastaf_list
 from mastaf.fewshot.methods.mastaf import MASTAF
 from mastaf.fewshot.methods.pair_groups import group_pairs
-from mastaf.fewshot.sampler import EpisodeSampler
 from mastaf.fewshot.scoring import KeptMaps, score_episodes
 
 pytestmark = pytest.mark.usefixtures("one_thread")

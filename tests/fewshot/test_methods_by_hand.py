@@ -5,8 +5,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mastaf.fewshot.bank import FeatureBank
-from mastaf.fewshot.episode import Episode
+from mastaf.fewshot.cubes.bank import FeatureBank
+from mastaf.fewshot.episodes.episode import Episode
 from mastaf.fewshot.errors import FewShotError
 from mastaf.fewshot.methods.arn import ARN
 from mastaf.fewshot.methods.baseline import Baseline

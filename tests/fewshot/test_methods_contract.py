@@ -8,12 +8,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from mastaf.fewshot.episode import Episode
+from mastaf.fewshot.episodes.episode import Episode
 from mastaf.fewshot.errors import FewShotError
 from mastaf.fewshot.methods import METHODS
 from mastaf.fewshot.methods.base import Method
 from mastaf.fewshot.methods.registry import load_method
-from mastaf.fewshot.optimisation import OPTIMISERS, SCHEDULES
+from mastaf.fewshot.training.optimisation import OPTIMISERS, SCHEDULES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

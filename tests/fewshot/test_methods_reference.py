@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mastaf.fewshot.episode import Episode
+from mastaf.fewshot.episodes.episode import Episode
 from mastaf.fewshot.methods import METHODS
 from mastaf.fewshot.methods.registry import load_method
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mastaf.fewshot.errors import FewShotError
-from mastaf.fewshot.metrics import clustered_ci95, episode_accuracy, mean_and_ci95, per_class_accuracy
+from mastaf.fewshot.statistics.metrics import clustered_ci95, episode_accuracy, mean_and_ci95, per_class_accuracy
 
 
 @settings(max_examples=25, deadline=None)
@@ -101,5 +101,5 @@ def test_clustered_interval_is_reproducible() -> None:
 def test_clustered_interval_in_small_blocks_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
     data = answers()
     whole = clustered_ci95(*data)
-    monkeypatch.setattr("mastaf.fewshot.metrics._DRAWS_PER_BLOCK", 1000)
+    monkeypatch.setattr("mastaf.fewshot.statistics.metrics._DRAWS_PER_BLOCK", 1000)
     assert clustered_ci95(*data) == pytest.approx(whole, abs=0.02)

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import torch
 from mastaf.fewshot.ablate import ablate
-from mastaf.fewshot.bank import FeatureBank
 from mastaf.fewshot.checkpoint import load_run
+from mastaf.fewshot.cubes.bank import FeatureBank
+from mastaf.fewshot.episodes.sampler import EpisodeSampler
 from mastaf.fewshot.errors import FewShotError
 from mastaf.fewshot.methods.global_classifier import cross_entropy
 from mastaf.fewshot.methods.registry import load_method
-from mastaf.fewshot.run_config import read_config
-from mastaf.fewshot.sampler import EpisodeSampler
 from mastaf.fewshot.train import train
-from mastaf.fewshot.trainer import Trainer
+from mastaf.fewshot.training.run_config import read_config
+from mastaf.fewshot.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL: dict[str, Any] = {"way": 3, "train_episodes": 96, "batch": 8, "val_episodes": 20, "val_every": 24}
@@ -63,7 +63,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(
         return real(self, progress, count)
 
     # A save after every update: the state is cut in the middle of a stage and of an interval.
-    monkeypatch.setattr("mastaf.fewshot.trainer._SAVE_EVERY_S", -1.0)
+    monkeypatch.setattr("mastaf.fewshot.training.trainer._SAVE_EVERY_S", -1.0)
     for updates in (5, 1):
         left[0] = updates
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

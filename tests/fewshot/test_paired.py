@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mastaf.fewshot.errors import FewShotError
-from mastaf.fewshot.paired import paired_difference
 from mastaf.fewshot.records import Predictions
-from mastaf.fewshot.seed_spread import seed_spread
-from mastaf.fewshot.significance import holm, mcnemar_p
+from mastaf.fewshot.statistics.paired import paired_difference
+from mastaf.fewshot.statistics.seed_spread import seed_spread
+from mastaf.fewshot.statistics.significance import holm, mcnemar_p
 
 EPISODES, WAY, CLASSES, VIDEOS = 300, 3, 6, 40
 

@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from mastaf.fewshot.philox import below, distinct, key_of, philox4x32, random_words
+from mastaf.fewshot.episodes.philox import below, distinct, key_of, philox4x32, random_words
 
 # Random123 1.14, tests/kat_vectors, the rows `philox4x32 10`: counter, key, expected.
 KNOWN = [

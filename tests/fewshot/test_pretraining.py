@@ -10,8 +10,8 @@ from mastaf.cache.console import run as run_command
 from mastaf.cache.label_overlap import LabelOverlap
 from mastaf.fewshot.cli import cli
 from mastaf.fewshot.evaluate import evaluate_fully
-from mastaf.fewshot.pretraining import pretraining_lines
 from mastaf.fewshot.records import read_predictions, read_record
+from mastaf.fewshot.statistics.pretraining import pretraining_lines
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NEIGHBOR: dict[str, Any] = {"method_keywords": {"variant": "neighbor"}, "way": 3, "episodes": 80}

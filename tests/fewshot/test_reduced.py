@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from mastaf.fewshot.bank import FeatureBank
+from mastaf.fewshot.cubes.bank import FeatureBank
+from mastaf.fewshot.episodes.sampler import EpisodeSampler
 from mastaf.fewshot.methods import METHODS
 from mastaf.fewshot.methods.registry import load_method
-from mastaf.fewshot.sampler import EpisodeSampler
 from mastaf.fewshot.scoring import KeptMaps, score_episodes
 
 pytestmark = pytest.mark.usefixtures("one_thread")

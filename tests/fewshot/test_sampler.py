@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mastaf.fewshot.episodes.philox import key_of, random_words
+from mastaf.fewshot.episodes.sampler import EpisodeSampler
 from mastaf.fewshot.errors import FewShotError
-from mastaf.fewshot.philox import key_of, random_words
-from mastaf.fewshot.sampler import EpisodeSampler
 
 
 def videos(sizes):

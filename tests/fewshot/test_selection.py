@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mastaf.fewshot.bank import FeatureBank
-from mastaf.fewshot.episode_list import read_episode_list
+from mastaf.fewshot.cubes.bank import FeatureBank
+from mastaf.fewshot.episodes.episode_list import read_episode_list
+from mastaf.fewshot.episodes.listing import write_listing
 from mastaf.fewshot.errors import FewShotError
 from mastaf.fewshot.evaluate import evaluate
-from mastaf.fewshot.listing import write_listing
-from mastaf.fewshot.run_config import read_config
 from mastaf.fewshot.train import train
+from mastaf.fewshot.training.run_config import read_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL: dict[str, Any] = {"way": 3, "train_episodes": 16, "batch": 8}

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mastaf.fewshot.bank import FeatureBank
-from mastaf.fewshot.episode_list import read_episode_list
+from mastaf.fewshot.cubes.bank import FeatureBank
+from mastaf.fewshot.episodes.episode_list import read_episode_list
+from mastaf.fewshot.episodes.listing import draw_listing, read_listing, write_listing
+from mastaf.fewshot.episodes.philox import key_of, random_words
+from mastaf.fewshot.episodes.sampler import EpisodeSampler
+from mastaf.fewshot.episodes.sources import shared_queries, source_numbers
 from mastaf.fewshot.errors import FewShotError
 from mastaf.fewshot.evaluate import evaluate
-from mastaf.fewshot.listing import draw_listing, read_listing, write_listing
-from mastaf.fewshot.philox import key_of, random_words
-from mastaf.fewshot.protocol_gap import evaluate_both
-from mastaf.fewshot.sampler import EpisodeSampler
-from mastaf.fewshot.sources import shared_queries, source_numbers
+from mastaf.fewshot.statistics.protocol_gap import evaluate_both
 
 NEIGHBOR: dict[str, Any] = {"method_keywords": {"variant": "neighbor"}}
 

@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mastaf.fewshot.bank import FeatureBank
-from mastaf.fewshot.banks import Banks
 from mastaf.fewshot.checkpoint import load_run
+from mastaf.fewshot.cubes.bank import FeatureBank
+from mastaf.fewshot.cubes.banks import Banks
+from mastaf.fewshot.episodes.sampler import EpisodeSampler
 from mastaf.fewshot.evaluate import evaluate_fully, evaluate_together
 from mastaf.fewshot.methods.registry import load_method
-from mastaf.fewshot.sampler import EpisodeSampler
 from mastaf.fewshot.scoring import KeptMaps, score_episodes, score_heads
 from mastaf.fewshot.train import Order, train, train_together
-from mastaf.fewshot.trainer import Trainer
+from mastaf.fewshot.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mastaf.fewshot.bank import FeatureBank
 from mastaf.fewshot.checkpoint import load_run
+from mastaf.fewshot.cubes.bank import FeatureBank
 from mastaf.fewshot.errors import FewShotError
 from mastaf.fewshot.evaluate import evaluate
 from mastaf.fewshot.train import train
-from mastaf.fewshot.trainer import Trainer
+from mastaf.fewshot.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Make = Callable[..., Any]
@@ -108,7 +108,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(
         return real(self, progress, count)
 
     # A save after every update: mid-interval states must continue exactly too.
-    monkeypatch.setattr("mastaf.fewshot.trainer._SAVE_EVERY_S", -1.0 if after % 2 else 60.0)
+    monkeypatch.setattr("mastaf.fewshot.training.trainer._SAVE_EVERY_S", -1.0 if after % 2 else 60.0)
     monkeypatch.setattr(Trainer, "_update", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(toy_store, out=tmp_path / "cut", **settings)
@@ -122,7 +122,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(
 def test_a_line_without_its_state_is_written_once(
     tmp_path: Path, toy_store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mastaf.fewshot import trainer
+    from mastaf.fewshot.training import trainer
 
     train(toy_store, out=tmp_path / "whole", **SMALL)
     real, left = trainer.save_state, [2]
@@ -181,7 +181,7 @@ def test_what_an_interrupted_write_left_is_not_read(
     tmp_path: Path, toy_store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A write ends by a rename: a half-written file has a passing name, and goes when the run continues."""
-    from mastaf.fewshot import trainer
+    from mastaf.fewshot.training import trainer
 
     train(toy_store, out=tmp_path / "whole", **SMALL)
     folder, files = tmp_path / "cut", ("state", "best", "last")
@@ -251,9 +251,9 @@ def test_chunks_of_a_batch_add_up_to_the_batch(tmp_path: Path, toy_store: Any, m
 
 def test_one_update_is_a_step_down_the_mean_loss(tmp_path: Path, toy_store: Any) -> None:
     """Plain SGD by hand, one episode at a time."""
-    from mastaf.fewshot.bank import FeatureBank
+    from mastaf.fewshot.cubes.bank import FeatureBank
+    from mastaf.fewshot.episodes.sampler import EpisodeSampler
     from mastaf.fewshot.methods.registry import load_method
-    from mastaf.fewshot.sampler import EpisodeSampler
 
     keywords = {"meta_norm": "none", "variant": "cross"}
     settings = {**SMALL, "train_episodes": 5, "batch": 5, "lr": 0.1, "seed": 7, "select_on": "none"}
@@ -333,8 +333,8 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path, toy_store: Any, make_
 
 
 def test_published_schedules_are_the_defaults() -> None:
-    from mastaf.fewshot.defaults import resolve_schedule
     from mastaf.fewshot.methods.base import Defaults
+    from mastaf.fewshot.training.defaults import resolve_schedule
 
     def of(dataset: str, **given: Any) -> tuple[int, int]:
         schedule = resolve_schedule(dataset, Defaults(), **given)
@@ -352,8 +352,8 @@ def test_published_schedules_are_the_defaults() -> None:
 
 
 def test_a_validation_costs_no_more_than_the_training_that_it_judges() -> None:
-    from mastaf.fewshot.defaults import VAL_EPISODES, resolve_schedule
     from mastaf.fewshot.methods.base import Defaults
+    from mastaf.fewshot.training.defaults import VAL_EPISODES, resolve_schedule
 
     for dataset, most in (("ucf101", 20), ("motion", 4)):
         schedule = resolve_schedule(dataset, Defaults())

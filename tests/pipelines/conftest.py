@@ -11,7 +11,7 @@ import pytest
 @pytest.fixture(scope="session")
 def small_motion(tmp_path_factory) -> Path:
     """The embedded data set with few clips of each class; never change it: it is shared."""
-    from mastaf.extract.motion import render_motion
+    from mastaf.extract.datasets.motion import render_motion
 
     root = tmp_path_factory.mktemp("motion") / "motion"
     render_motion(root, clips_per_class={"train": 4, "val": 4, "test": 12})

@@ -16,9 +16,9 @@ from click.testing import CliRunner
 from mastaf.cache import console
 from mastaf.extract.backbones import BACKBONES
 from mastaf.extract.backbones.registry import load_backbone
-from mastaf.extract.decode import decode_clip
+from mastaf.extract.datasets.motion import render_motion
+from mastaf.extract.decoding.decode import decode_clip
 from mastaf.extract.errors import ExtractError
-from mastaf.extract.motion import render_motion
 from mastaf.fewshot.errors import FewShotError
 from mastaf.pipelines import finetune_cli
 from mastaf.pipelines.augment import AUGMENTATIONS

@@ -12,7 +12,7 @@ import pytest
 from mastaf.cache import console
 from mastaf.cache.store import open_store
 from mastaf.extract.cli import command as extract
-from mastaf.extract.ffmpeg import ffmpeg_exe
+from mastaf.extract.decoding.ffmpeg import ffmpeg_exe
 from mastaf.fewshot.cli import cli as fewshot
 
 ROWS = 18

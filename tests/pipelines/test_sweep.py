@@ -100,7 +100,7 @@ def test_a_stopped_sweep_goes_on_as_it_would_have(
     for at in (2, 11):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             if where == "train":
-                patch.setattr("mastaf.fewshot.trainer.score_episodes", interrupts(score(), at))
+                patch.setattr("mastaf.fewshot.training.trainer.score_episodes", interrupts(score(), at))
             elif where == "tell":
                 patch.setattr(sweep_module.Study, "tell", interrupts(sweep_module.Study.tell, at))
             else:  # between the settings of one trial
@@ -116,7 +116,7 @@ def test_a_stopped_sweep_goes_on_as_it_would_have(
 
 
 def score() -> Callable[..., Any]:
-    from mastaf.fewshot.trainer import score_episodes
+    from mastaf.fewshot.training.trainer import score_episodes
 
     return score_episodes
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...decoding.pixels import PixelRule, pixel_rule
 from ...errors import ExtractError
-from ...pixels import PixelRule, pixel_rule
 
 # File -> the key inside it that holds the settings, if they do not stand at the top.
 _FILES = (

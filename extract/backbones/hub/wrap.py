@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...datasets.naming import some
+from ...decoding.pixels import PixelRule
 from ...errors import ExtractError
-from ...naming import some
-from ...pixels import PixelRule
 from ..base import Backbone, check_clip
 from ..fit import fit_state
 from ..weights import WeightsFile, advised, digest, read_weights

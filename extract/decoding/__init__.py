@@ -1,0 +1,1 @@
+"""From video files and folders of frames, made by strangers, to the pixels of clips."""

@@ -1,0 +1,1 @@
+"""One process at work: decoders, batches, the network, the store."""

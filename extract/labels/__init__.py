@@ -1,0 +1,1 @@
+"""Whether the classes of a test split have names that pretrained weights know."""

@@ -1,0 +1,1 @@
+"""What `mastaf-extract` does instead of extracting: `--plan` and `--recheck`."""

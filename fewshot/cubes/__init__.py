@@ -1,0 +1,1 @@
+"""The cubes of a split: where they stay, and how they reach episodes."""

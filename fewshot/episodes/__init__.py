@@ -1,0 +1,1 @@
+"""Which videos an episode holds, lists of episodes, and their files."""

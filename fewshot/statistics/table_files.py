@@ -1,0 +1,99 @@
+"""The table of a comparison as CSV and as JSON."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...cache.atomic import write_bytes, write_json
+from .comparison import ComparedPair, ComparedRow, Comparison
+from .table import features_of, title_of
+
+
+def write_tables(out: Path, compared: Comparison) -> None:
+    """Write OUT.csv (rows), OUT_pairs.csv and OUT.json (both), each whole or not at all."""
+    summary = summary_of(compared)
+    _write_csv(out.parent / f"{out.name}.csv", [_row_line(compared, row) for row in compared.rows])
+    _write_csv(out.parent / f"{out.name}_pairs.csv", [_pair_line(pair) for pair in compared.pairs])
+    write_json(out.parent / f"{out.name}.json", summary)
+
+
+def summary_of(compared: Comparison) -> dict[str, Any]:
+    """What the JSON file holds."""
+    return {
+        "title": title_of(compared.rows),
+        "features": features_of(compared.rows),
+        "rows": [_row_json(compared, row) for row in compared.rows],
+        "pairs": [
+            {"first": pair.first, "second": pair.second, "shot": pair.shot, **pair.difference.to_json()}
+            for pair in compared.pairs
+        ],
+    }
+
+
+def _row_json(compared: Comparison, row: ComparedRow) -> dict[str, Any]:
+    difference = compared.minus_full(row)
+    return {
+        "row": row.name,
+        "accuracy": row.accuracy,
+        "ci95": row.ci95,
+        "ci95_clustered": list(row.ci95_clustered),
+        "between_seeds": row.spread.to_json() if row.spread else None,
+        "difference_to_full": difference.to_json() if difference else None,
+        "paths": [str(path) for path in row.paths],
+        "records": row.records,
+    }
+
+
+def _row_line(compared: Comparison, row: ComparedRow) -> dict[str, Any]:
+    record, difference, spread = row.record, compared.minus_full(row), row.spread
+    kept = ("method", "variant", "preset", "way", "shot", "split", "episodes")
+    return {
+        "row": row.name,
+        **{name: record[name] for name in kept},
+        "accuracy": row.accuracy,
+        "ci95": row.ci95,
+        "ci95_clustered_low": row.ci95_clustered[0],
+        "ci95_clustered_high": row.ci95_clustered[1],
+        "seeds_sd": spread.sd if spread else "",
+        "ece": float(np.mean([found["ece"] for found in row.records])),
+        "minus_full": difference.mean if difference else "",
+        "within_noise": difference.within_noise if difference else "",
+        "features": "frozen+adapter" if record["adapter"] else "frozen",
+        "precision": record["precision"],
+        "train_precision": record["train_precision"] or "",
+        "selected_on": record["selected_on"],
+        "seeds": " ".join(str(found["seed"]) for found in row.records),
+        "records": " ".join(str(path) for path in row.paths),
+    }
+
+
+def _pair_line(pair: ComparedPair) -> dict[str, Any]:
+    found = pair.difference
+    return {
+        "first": pair.first,
+        "second": pair.second,
+        "shot": pair.shot,
+        "difference": found.mean,
+        "ci95": found.ci95,
+        "ci95_clustered_low": found.ci95_clustered[0],
+        "ci95_clustered_high": found.ci95_clustered[1],
+        "only_first": " ".join(map(str, found.only_first)),
+        "only_second": " ".join(map(str, found.only_second)),
+        "p_mcnemar": found.p,
+        "p_holm": found.p_holm,
+        "seeds_sd": found.spread.sd if found.spread else "",
+        "within_noise": found.within_noise,
+    }
+
+
+def _write_csv(path: Path, lines: Sequence[dict[str, Any]]) -> None:
+    stream = io.StringIO()
+    if lines:
+        writer = csv.DictWriter(stream, lines[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+    write_bytes(path, stream.getvalue().encode())

@@ -1,0 +1,98 @@
+"""The training episodes of a run, a chunk at a time; runs that draw the same ones share them."""
+
+from collections.abc import Iterator
+
+from ...cache.index import SPLITS
+from ..buffers import Buffers
+from ..cubes.bank import FeatureBank
+from ..cubes.chunk import Chunk
+from ..cubes.chunks_ahead import can_make_ahead, made_ahead
+from ..cubes.views import draw_views
+from ..episodes.episode import EpisodeRows
+from ..episodes.sampler import EpisodeSampler
+from ..scoring import KeptMaps, chunks
+from .run_config import RunConfig
+
+_TRAIN_SCORED = 200  # episodes of the train classes scored at each validation
+_DRAWN_UPDATES = 32  # updates whose episodes are drawn at once
+
+
+class TrainingStream:
+    """Episodes of a bank as a run's settings draw them: episode i is a function of the seed and i.
+
+    scored: episodes of the train classes, beyond the last one that is trained on, scored at each validation; kept:
+    the relation maps of lists that are scored again and again, by the name of their split. reads_maps: whether a head
+    that trains on it wants relation maps.
+    """
+
+    def __init__(self, bank: FeatureBank, sampler: EpisodeSampler, config: RunConfig) -> None:
+        self.bank, self.sampler, self.config = bank, sampler, config
+        self.scored = sampler.rows(config.train_episodes, _TRAIN_SCORED)
+        self.kept = {split: KeptMaps() for split in SPLITS}
+        self._buffers = Buffers()
+        self._drawn: tuple[int, EpisodeRows] = (0, sampler.rows(0, 0))
+        self.reads_maps = False
+        self._ahead: tuple[int, Iterator[Chunk] | None] = (0, None)  # the next episode, and its chunks from there on
+
+    def chunks(self, start: int, count: int) -> Iterator[Chunk]:
+        """The episodes start .. start + count - 1 of one update; a chunk is overwritten by the next."""
+        if self.reads_maps and can_make_ahead(self.bank):
+            yield from self._with_maps(start, count)
+        else:
+            yield from self._in_turn(start, count)
+
+    def _with_maps(self, start: int, count: int) -> Iterator[Chunk]:
+        """Chunks that have their maps, while those that follow are made."""
+        first, coming = self._ahead
+        if coming is None or first != start:
+            coming = made_ahead(self.bank, self._from(start))
+        self._ahead = start + count, coming
+        while count > 0:
+            chunk = next(coming)
+            count -= len(chunk)
+            yield chunk
+
+    def _from(self, start: int) -> Iterator[Chunk]:
+        """The chunks of all updates from `start` on."""
+        for begin in range(start, self.config.train_episodes, self.config.batch):
+            yield from self._chunks(begin, min(self.config.batch, self.config.train_episodes - begin))
+
+    def _in_turn(self, start: int, count: int) -> Iterator[Chunk]:
+        """Chunks in one piece of memory, each knowing the next."""
+        coming = self._chunks(start, count)
+        for number, chunk in enumerate(coming):
+            if number + 1 < len(coming):
+                chunk.following = coming[number + 1]
+            elif start + count < self.config.train_episodes:
+                after = min(self.config.batch, self.config.train_episodes - start - count)
+                chunk.following = self._chunks(start + count, after)[0]
+            yield chunk
+
+    def _chunks(self, start: int, count: int) -> list[Chunk]:
+        rows, config = self._rows(start, count), self.config
+        videos = config.way * config.shot + self.sampler.queries_per_episode
+        views = draw_views(config.seed, start, count, videos, config.views)
+        return [
+            Chunk(
+                self.bank,
+                part,
+                views=views[first : first + len(part)],
+                train_class_ids=config.train_class_ids,
+                buffers=self._buffers,
+            )
+            for first, part in chunks(rows, self.bank.store.spec.cube_shape)
+        ]
+
+    def _rows(self, start: int, count: int) -> EpisodeRows:
+        first, drawn = self._drawn
+        if not first <= start <= start + count <= first + len(drawn):
+            # Drawing many at once is cheaper, and changes nothing: episode i is a function of i.
+            first, drawn = self._drawn = start, self.sampler.rows(start, self.config.batch * _DRAWN_UPDATES)
+        return drawn[start - first : start - first + count]
+
+
+def stream_key(config: RunConfig) -> tuple[object, ...]:
+    """What two runs must have in common to be trained on one stream."""
+    drawn = (config.way, config.shot, config.query_mode, config.queries, config.seed, config.views)
+    selected = (config.select_on, config.val_videos, config.val_episodes, config.val_list)  # whose maps are kept
+    return (*drawn, *selected, config.train_videos, config.batch, config.train_episodes, config.train_precision)
