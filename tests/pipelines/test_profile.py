@@ -5,22 +5,26 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from mastaf.cache.errors import StoppedError
 from mastaf.extract.backbones import BACKBONES
 from mastaf.extract.backbones.registry import load_backbone
 from mastaf.fewshot.methods import METHODS
+from mastaf.pipelines.cli import cli
 from mastaf.pipelines.cost_point import measure
 from mastaf.pipelines.costs import profile
 from mastaf.pipelines.errors import PipelineError
 
 Mastaf = Callable[..., tuple[int, str, str]]
-SMALL: dict[str, Any] = {"methods": ["mastaf"], "size": 32, "threads": 1, "repeats": 1}
+SIZE, BALLAST = 32, 800 * 2**20
+ONE: dict[str, Any] = {"size": SIZE, "way": 5, "shot": 1, "precision": "fp32", "device": "cpu", "repeats": 1}
 
 
 def convolutions_by_hand(name: str, frames: int, size: int) -> float:
@@ -38,11 +42,32 @@ def convolutions_by_hand(name: str, frames: int, size: int) -> float:
     return total[0] / 1e9
 
 
-def test_flops_and_parameters_are_those_of_a_count_by_hand(tmp_path: Path) -> None:
-    found = profile(backbones=["r3d-tiny"], frames=[8, 16], way=4, out=tmp_path, **SMALL)
-    assert [point["frames"] for point in found["points"]] == [8, 16]
-    for point in found["points"]:
-        assert point["backbone_gflop"] == pytest.approx(convolutions_by_hand("r3d-tiny", point["frames"], 32))
+@dataclass(frozen=True)
+class Profiled:
+    """One run of the command: what it said, its points, its folder."""
+
+    said: str
+    points: list[dict[str, Any]]
+    out: Path
+
+
+@pytest.fixture(scope="module")
+def profiled(tmp_path_factory: pytest.TempPathFactory) -> Profiled:
+    """r3d-tiny with MASTAF at 8 and 9 frames, 4 ways, measured while this process holds BALLAST bytes."""
+    folder = tmp_path_factory.mktemp("profile")
+    arguments = f"profile --backbones r3d-tiny --methods mastaf --frames 8:9 --size {SIZE} --threads 1 --way 4"
+    arguments += f" --repeats 2 --out {folder / 'p'} --json {folder / 'p.json'}"
+    ballast = np.ones(BALLAST // 8)
+    done = CliRunner().invoke(cli, arguments.split(), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert ballast.nbytes == BALLAST
+    return Profiled(done.output, json.loads((folder / "p.json").read_text())["points"], folder / "p")
+
+
+def test_flops_and_parameters_are_those_of_a_count_by_hand(profiled: Profiled) -> None:
+    assert [point["frames"] for point in profiled.points] == [8, 9]
+    for point in profiled.points:
+        assert point["backbone_gflop"] == pytest.approx(convolutions_by_hand("r3d-tiny", point["frames"], SIZE))
         c, t, h, w = point["cube"]
         pair = 2 * c * (t * h * w) ** 2 / 1e9  # the relation map of two cubes
         assert 4 * pair <= point["head_gflop"] <= 3 * (4 + 4 + 1) * pair  # pairs, classes and query with themselves
@@ -51,58 +76,61 @@ def test_flops_and_parameters_are_those_of_a_count_by_hand(tmp_path: Path) -> No
         assert point["peak_mb"] > point["idle_mb"] + 4 * point["backbone_parameters"] / 2**20
         assert point["ms_fastest"] <= point["ms_quartiles"][0] <= point["ms"] <= point["ms_quartiles"][1]
     net = load_backbone("r3d-tiny", weights="random").module
-    assert found["points"][0]["backbone_parameters"] == sum(p.numel() for p in net.parameters())
-    assert found["points"][0]["head_parameters"] > 0
+    assert profiled.points[0]["backbone_parameters"] == sum(p.numel() for p in net.parameters())
+    assert profiled.points[0]["head_parameters"] > 0
 
 
 @pytest.mark.parametrize("entry", BACKBONES)
-def test_every_backbone_is_measured(tmp_path: Path, small_hub: dict[str, str], entry: str) -> None:
-    found = profile(backbones=[small_hub[entry]], frames=[8], out=tmp_path, **SMALL)
-    assert len(found["points"]) == 1
-    assert all(point["backbone_gflop"] > 0 and point["ms"] > 0 for point in found["points"])
+def test_every_backbone_is_measured(small_hub: dict[str, str], entry: str) -> None:
+    point = measure(backbone=small_hub[entry], method="mastaf", frames=8, threads=None, **ONE)
+    assert point["backbone_gflop"] > 0
+    assert point["ms"] > 0
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_is_measured(name: str) -> None:
-    settings: dict[str, Any] = {"size": 32, "way": 5, "shot": 1, "precision": "fp32", "device": "cpu"}
-    point = measure(backbone="r3d-tiny", method=name, frames=8, threads=None, repeats=1, **settings)
+    point = measure(backbone="r3d-tiny", method=name, frames=8, threads=None, **ONE)
     assert point["head_ms"] > 0
     assert point["head_parameters"] >= 0
 
 
-def test_memory_is_that_of_the_measured_process_alone(tmp_path: Path) -> None:
-    ballast = np.ones(100 * 2**20)  # 800 MB in this process
-    found = profile(backbones=["r3d-tiny"], frames=[8], out=tmp_path, **SMALL)
-    assert found["points"][0]["peak_mb"] < ballast.nbytes / 2**20
+def test_memory_is_that_of_the_measured_process_alone(profiled: Profiled) -> None:
+    assert all(point["peak_mb"] < BALLAST / 2**20 for point in profiled.points)
 
 
-def test_table_csv_json_and_plot_say_the_same(mastaf: Mastaf, tmp_path: Path) -> None:
+def test_table_csv_json_and_plot_say_the_same(profiled: Profiled) -> None:
     from matplotlib.image import imread
 
-    arguments = ("--backbones", "r3d-tiny", "--methods", "mastaf", "--frames", "8:9", "--size", 32, "--threads", 1)
-    status, said, _ = mastaf(
-        "profile", *arguments, "--repeats", 2, "--out", tmp_path / "p", "--json", tmp_path / "p.json"
-    )
-    assert status == 0
-    points = json.loads((tmp_path / "p.json").read_text())["points"]
-    with (tmp_path / "p" / "profile.csv").open() as stream:
+    with (profiled.out / "profile.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    assert [int(row["frames"]) for row in rows] == [point["frames"] for point in points] == [8, 9]
-    for row, point in zip(rows, points, strict=True):
+    assert [int(row["frames"]) for row in rows] == [point["frames"] for point in profiled.points] == [8, 9]
+    for row, point in zip(rows, profiled.points, strict=True):
         assert row["system"] == point["system"] == "MASTAF-{R3D-TINY}"
         for name in ("gflop", "head_gflop", "ms", "peak_mb", "backbone_parameters"):
             assert float(row[name]) == point[name]
-        line = next(line for line in said.splitlines() if line.startswith(f"| {point['system']} | {point['frames']} "))
+        start = f"| {point['system']} | {point['frames']} "
+        line = next(line for line in profiled.said.splitlines() if line.startswith(start))
         assert f" {point['gflop']:.2f} " in line
         assert f" {point['peak_mb']:.0f} " in line
-    picture = imread(tmp_path / "p" / "profile.png")  # [height, width, rgba]
+    picture = imread(profiled.out / "profile.png")  # [height, width, rgba]
     assert picture.shape[1] > 2 * picture.shape[0]
     assert len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0)) > 50
 
 
-def test_without_matplotlib_the_rest_is_made(mastaf: Mastaf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _python(path: Path, script: str) -> str:
+    """In place of the interpreter that measures a point: a shell script."""
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_without_matplotlib_the_rest_is_made(
+    mastaf: Mastaf, profiled: Profiled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "point.json").write_text(json.dumps(profiled.points[0]))
+    monkeypatch.setattr(sys, "executable", _python(tmp_path / "python", f"cat '{tmp_path}/point.json'"))
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    arguments = ("--backbones", "r3d-tiny", "--frames", 8, "--size", 32, "--repeats", 1, "--out", tmp_path)
+    arguments = ("--backbones", "r3d-tiny", "--methods", "mastaf", "--frames", 8, "--out", tmp_path)
     status, said, _ = mastaf("profile", *arguments, "--json", tmp_path / "p.json")
     assert status == 0
     assert "no plot: the plot needs the package matplotlib; install it with: pip install 'mastaf[plots]'" in said
@@ -135,13 +163,10 @@ def test_wrong_options_are_one_line_and_leave_nothing(
 
 def test_where_nothing_fits_the_reason_is_said(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"nothing could be measured: device \(cuda:99\) is not there"):
-        profile(backbones=["r3d-tiny"], frames=[8], out=tmp_path, device="cuda:99", **SMALL)
+        profile(backbones=["r3d-tiny"], methods=["mastaf"], frames=[8], size=SIZE, out=tmp_path, device="cuda:99")
 
 
 def test_a_process_that_the_machine_ends_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    killed = tmp_path / "python"
-    killed.write_text("#!/bin/sh\nkill -9 $$\n")
-    killed.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(killed))
+    monkeypatch.setattr(sys, "executable", _python(tmp_path / "python", "kill -9 $$"))
     with pytest.raises(StoppedError, match="r3d-tiny at 8 frames was ended by signal 9"):
-        profile(backbones=["r3d-tiny"], frames=[8], out=tmp_path, **SMALL)
+        profile(backbones=["r3d-tiny"], methods=["mastaf"], frames=[8], out=tmp_path)
