@@ -17,7 +17,7 @@ from torch import Tensor
 from ...cache.plain_files import most_maps
 from ...cache.reading_ahead import shards_in_order
 from ...cache.store import Store
-from ..buffers import Buffers
+from ..buffers import Buffers, large
 
 
 class CubeSource(Protocol):
@@ -46,7 +46,7 @@ class HeldCubes:
         self._slot[list(views)] = np.arange(len(views))
         self._views = len(views)
         self.finite = np.ones(len(rows), dtype=bool)
-        held = torch.empty(len(rows), len(views), t * h * w, c, dtype=dtype, device=device)  # [n, views, L, c]
+        held = large((len(rows), len(views), t * h * w, c), dtype, device)  # [n, views, L, c]
         for part, cubes in _runs(store, rows):
             for slot, view in enumerate(views):
                 flat = cubes[:, view].flatten(2)  # [r, c, L]
@@ -77,9 +77,8 @@ class HeldCubes:
         wide = torch.empty_like(out[0])  # [L, c]; not kept, because several threads may be here at once
         for target, (first, *others) in zip(out, places.view(m, shot).tolist(), strict=True):
             target.copy_(self.cubes[first])
-            for place in others:
-                target.add_(wide.copy_(self.cubes[place]))
-            target.div_(shot)
+            for count, place in enumerate(others, 2):
+                target.lerp_(wide.copy_(self.cubes[place]), 1 / count)  # the mean so far: no pass of its own divides
 
     def prefetch(self, positions: np.ndarray, views: np.ndarray) -> None:
         """Nothing to do: they are here."""
