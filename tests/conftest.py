@@ -20,7 +20,7 @@ import pytest
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Waiting for a disk thousands of times was a tenth of the tests' time, and nothing here cuts the power. Tests of what is
+# Waiting for a disk thousands of times was a tenth of the time, and nothing here cuts the power. Tests of what is
 # flushed, and of a disk that refuses, put something of their own here.
 os.fsync = lambda fd: None
 
