@@ -14,7 +14,7 @@ from ..errors import ExtractError
 from .check import check_cubes, random_clips
 
 if TYPE_CHECKING:
-    from .base import Backbone, StagedNet
+    from .base import Backbone
 
 Net = TypeVar("Net", bound=nn.Module)
 Run = Callable[[Tensor], list[Tensor]]
@@ -52,7 +52,7 @@ def cpu_has_bf16() -> bool:
     return bool(flags & {"amx_bf16", "avx512_bf16"})
 
 
-def reference(backbones: Sequence["Backbone"], device: torch.device | str) -> Sequence[Tensor]:
+def reference(backbones: Sequence["Backbone"], device: torch.device | str) -> list[Tensor]:
     """Cubes [b, c, t, h, w] of `random_clips` at each backbone, layers of one network, by the plain float32 network.
 
     ExtractError where they are not what the backbone declares. Slow: whoever needs them twice hands them on.
@@ -60,7 +60,13 @@ def reference(backbones: Sequence["Backbone"], device: torch.device | str) -> Se
     first = _first_of_one_network(backbones)
     there = torch.device(device).type == "cpu" and not first.module.training
     net = first.module if there else copy.deepcopy(first.module).eval().to(device)
-    return check_cubes(backbones, _run_of(net, backbones, torch.float32, device))
+    layers = [backbone.layer for backbone in backbones]
+
+    def run(clips: Tensor) -> list[Tensor]:
+        found = net.outputs(first.normalise(clips.to(device)), layers)
+        return [backbone.pool(found[backbone.layer]) for backbone in backbones]  # of [b, c, t, h, w]
+
+    return [cubes.float().cpu() for cubes in check_cubes(backbones, run)]
 
 
 def prepare(
@@ -124,13 +130,10 @@ def _worst(found: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
 
 
 def _runner(backbones: Sequence["Backbone"], dtype: torch.dtype, device: torch.device | str, *, fold: bool) -> Run:
-    net = copy.deepcopy(backbones[0].module).eval().requires_grad_(False)
-    net = fold_batchnorm(net) if fold else net
-    return _run_of(channels_last(net.to(device=device, dtype=dtype)), backbones, dtype, device)
-
-
-def _run_of(net: "StagedNet", backbones: Sequence["Backbone"], dtype: torch.dtype, device: torch.device | str) -> Run:
     first, layers = backbones[0], [backbone.layer for backbone in backbones]
+    net = copy.deepcopy(first.module).eval().requires_grad_(False)
+    net = fold_batchnorm(net) if fold else net
+    net = channels_last(net.to(device=device, dtype=dtype))
 
     @torch.inference_mode()
     def run(clips: Tensor) -> list[Tensor]:
