@@ -108,7 +108,7 @@ class LocalCluster:
 
 
 @pytest.fixture(scope="module")
-def cluster(mortal, tmp_path_factory):
+def cluster(mortal, bucket, tmp_path_factory):  # workers begin with the variables of object storage
     made = LocalCluster(tmp_path_factory.mktemp("cluster"))
     try:
         made.workers(3)
@@ -184,6 +184,16 @@ def test_an_interrupt_stops_the_workers_and_is_continued(mortal, cluster, whole,
     assert files_of(out) == stopped  # nobody is at work any more
     assert mortal.extract(out, cluster=cluster.address).missing == 0
     assert files_of(out) == files_of(whole)
+
+
+def test_layers_views_and_stores_of_any_kind_are_stopped_and_continued(mortal, cluster, seams, tmp_path):
+    cluster.wait_for(3)
+    seams.terminate("--cluster", cluster.address)
+    mortal.run_both(*seams.outs, "--cluster", cluster.address)
+    wholes = [tmp_path / "first.zarr", tmp_path / "last.zarr"]
+    mortal.run_both(*wholes)
+    seams.require_equal(wholes)
+    seams.require_tidy()
 
 
 @pytest.fixture

@@ -77,6 +77,17 @@ def test_two_processes_write_the_store_of_one(mortal, whole, tmp_path, pids, cap
     assert not (tmp_path / "s.zarr.attempts").exists()
 
 
+def test_layers_views_and_stores_of_any_kind_are_stopped_and_continued(mortal, seams, tmp_path, pids, monkeypatch):
+    seams.terminate("--device", "cpu,cpu")
+    assert alive(pids) == []
+    monkeypatch.delenv("MORTAL_PIDS")
+    mortal.run_both(*seams.outs)
+    wholes = [tmp_path / "first.zarr", tmp_path / "last.zarr"]
+    mortal.run_both(*wholes)
+    seams.require_equal(wholes)
+    seams.require_tidy()
+
+
 def test_a_killed_process_costs_its_shard_and_nothing_else(mortal, whole, tmp_path, pids, capsys):
     out = tmp_path / "s.zarr"
 
