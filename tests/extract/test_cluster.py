@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,8 @@ class LocalCluster:
         line = [sys.executable, "-m", "dask", what, "--scheduler-file", str(self._file), *arguments]
         about = {"OMP_NUM_THREADS": "1", "MORTAL_PIDS": str(self.pids), "MORTAL_SLEEP": "0.1"}
         log = (self.folder / f"{what}{len(self._processes)}.log").open("wb")
-        process = subprocess.Popen(line, env=os.environ | about | environment, stdout=log, stderr=log, cwd=self.folder)
+        env, files = os.environ | about | environment, {"stdout": log, "stderr": log}
+        process = subprocess.Popen(line, env=env, cwd=self.folder, start_new_session=True, **files)
         log.close()
         self._processes.append(process)
         return process
@@ -101,9 +103,9 @@ class LocalCluster:
         raise AssertionError("no scheduler")
 
     def stop(self) -> None:
-        for process in reversed(self._processes):
-            process.terminate()
-        for process in self._processes:
+        for process in reversed(self._processes):  # asked to end, workers look for their scheduler first
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait(timeout=60)
 
 

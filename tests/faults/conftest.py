@@ -8,8 +8,10 @@ files_of(store)                  every file of a store but its header, which has
 stamps_of(store)                 inode and time of every file
 descendants(pid)                 processes that a process started, directly or not
 running(word)                    processes that have the word in their command line
+at_flushes(script, store)        see `AtFlushes`
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -79,6 +81,57 @@ def _running(word: str) -> list[int]:
         except OSError:
             continue
     return found
+
+
+# Imports torch once: each run of `work` is a fork of its own, which kills itself at its n-th flush to disk.
+FORKS = """
+import json, os, signal, sys
+from pathlib import Path
+
+import torch._dynamo  # which every optimiser wants, and which takes seconds
+
+torch.set_num_threads(1)
+real, calls, last = os.fsync, 0, 0
+
+def fsync(descriptor):
+    global calls
+    calls += 1
+    if calls == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(descriptor)
+
+os.fsync = fsync
+for out, last in json.loads(sys.argv[2]):
+    child = os.fork()
+    if child == 0:
+        work(Path(sys.argv[1]), Path(out))
+        print("flushes", calls, flush=True)
+        os._exit(0)
+    print("status", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class AtFlushes:
+    """`at_flushes(script, store)(out, kill_at, ...)`: `work(store, out)` of the script, killed (SIGKILL) at the flushes
+    to disk of these numbers, one after another, and then once more to its end. Returns how often it flushed then."""
+
+    def __init__(self, script: str, store: Path) -> None:
+        self._script, self._store = script, store
+
+    def __call__(self, out: Path, *kill_at: int) -> int:
+        runs = json.dumps([(str(out), number) for number in (*kill_at, 0)])
+        command = [sys.executable, "-c", self._script + FORKS, str(self._store), runs]
+        done = subprocess.run(command, timeout=240, check=False, capture_output=True, text=True)
+        told = [line.split() for line in done.stdout.splitlines() if line.startswith(("status ", "flushes "))]
+        statuses = [int(number) for what, number in told if what == "status"]
+        assert statuses == [-signal.SIGKILL] * len(kill_at) + [0], done.stderr
+        (flushes,) = [int(number) for what, number in told if what == "flushes"]
+        return flushes
+
+
+@pytest.fixture(scope="session")
+def at_flushes() -> type[AtFlushes]:
+    return AtFlushes
 
 
 @pytest.fixture(scope="session")
