@@ -43,8 +43,7 @@ class Hub(BaseHTTPRequestHandler):
 
     def _found(self):
         if self.path == "/away":
-            threading.Thread(target=self.server.shutdown).start()
-            self.server.socket.close()
+            threading.Thread(target=self.server.end).start()
             return 200, {}, b""
         folder, path = self.server.folder, self.path.split("?")[0]
         files = [
@@ -72,8 +71,11 @@ import json, os, sys, urllib.request
 from mastaf.extract.backbones.registry import load_backbone
 for name, keywords in json.loads(sys.argv[1]):
     if name == "away":
-        urllib.request.urlopen(os.environ["HF_ENDPOINT"] + "/away").close()
-        continue
+        try:
+            while True:
+                urllib.request.urlopen(os.environ["HF_ENDPOINT"] + "/away", timeout=1).close()
+        except OSError:
+            continue
     try:
         b = load_backbone(name, **keywords)
         print(json.dumps([b.cube_shape, b.revision, b.weights_source, b.weights_sha256]))
@@ -103,6 +105,12 @@ def test_a_model_of_the_hub_is_fetched_once_and_pinned(tmp_path, save_encoder):
     folder = save_encoder(tmp_path / "model", VIT)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.folder = folder
+
+    def end():
+        server.shutdown()
+        server.server_close()
+
+    server.end = end
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     endpoint = f"http://127.0.0.1:{server.server_port}"
@@ -121,9 +129,8 @@ def test_a_model_of_the_hub_is_fetched_once_and_pinned(tmp_path, save_encoder):
     try:
         found = ask(endpoint, tmp_path / "cache", cases)
     finally:
-        server.shutdown()
+        end()
         thread.join()
-        server.server_close()
     pinned, random, no_revision, absent, gated, again, by_commit, away = found
     own = load_backbone("hf:owner/model", weights=str(folder))
     assert pinned == [[32, 8, 4, 4], COMMIT, f"hub: owner/model at {COMMIT[:12]}", own.weights_sha256]

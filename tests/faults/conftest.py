@@ -3,6 +3,7 @@
 make_clip(path, number, *codec)  a file of 12 frames, another picture for each number
 clips                            a root of 40 such videos in several containers, two of them broken; never change it
 extraction(root, out, *more)     the command, on one thread
+here(command)                    run it in this process: its exit status and what it said on stderr
 start(command, **environment)    run a command in a process group of its own; ended with the test, whatever happens
 files_of(store)                  every file of a store but its header, which has a date: name -> bytes
 stamps_of(store)                 inode and time of every file
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mastaf.cache import console
+from mastaf.extract.cli import command
 from mastaf.extract.decoding.ffmpeg import ffmpeg_exe
 
 H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-threads", "1")
@@ -162,6 +165,17 @@ def descendants() -> Callable[[int], list[int]]:
 @pytest.fixture(scope="session")
 def running() -> Callable[[str], list[int]]:
     return _running
+
+
+@pytest.fixture
+def here(one_thread: None, capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], tuple[int, str]]:
+    def run(line: list[str]) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as leaving:
+            console.run(command, line[3:])  # behind `python -m mastaf.extract`
+        assert isinstance(leaving.value.code, int)
+        return leaving.value.code, capsys.readouterr().err
+
+    return run
 
 
 @pytest.fixture

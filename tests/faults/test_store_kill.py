@@ -43,8 +43,8 @@ INDEX = VideoIndex(KEYS, KEYS, ("walk",) * N, ("test",) * N, ("",) * N)
 VALUES = np.random.default_rng(0).normal(size=(N, *SPEC.row_shape)).astype("f4")
 TRUTH = {dtype: pack(VALUES, dtype)[0] for dtype in STORE_DTYPES}
 
-# What stands on the disk at a step is what a process killed there leaves: copies of it, made in one pass, are many times
-# quicker than a kill in a process of its own for each step.
+# What stands on the disk at a step is what a process killed there leaves: copies of it, made in one pass, are many
+# times quicker than a kill in a process of its own for each step.
 COPIED, KILLED = "copied", "killed"
 # tests/cache/test_int8.py stops between the two files that such a shard has.
 SOAK = [
