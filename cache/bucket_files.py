@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .bucket import bucket_client, explained
 from .errors import CorruptStoreError, StoppedError
+from .held import require_held
 from .place import ObjectUrl
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class BucketFiles:
         """See Files."""
         url = self.where(name)
         data = b"".join(parts)
+        require_held(self._url)
         with explained(url):
             self._client.put(url.key, data, use_multipart=False)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .atomic import remove_leftovers, write_parts
 from .checks import parse_json
+from .held import require_held
 from .place import ObjectUrl, StorePath
 from .plain_files import map_file, read_file
 
@@ -47,7 +48,7 @@ class Files(Protocol):
         ...
 
     def write(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
-        """Put a file in place, whole or not at all."""
+        """Put a file in place, whole or not at all. StoppedError when this process had the store's lock and lost it."""
         ...
 
     def remove(self, name: str) -> None:
@@ -68,10 +69,10 @@ class Files(Protocol):
 
 
 class FolderFiles:
-    """Files in a folder of this machine, which is resolved."""
+    """Files in a folder of this machine, which is resolved; of: the store's path, if it is another."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, of: Path | None = None) -> None:
+        self.folder, self._store = folder, of or folder
 
     def where(self, name: str) -> Path:
         """See Files."""
@@ -87,6 +88,7 @@ class FolderFiles:
 
     def write(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
         """See Files; for the store's one writer."""
+        require_held(self._store)
         path = self.folder / name
         path.parent.mkdir(exist_ok=True)
         remove_leftovers(path)

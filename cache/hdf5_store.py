@@ -92,7 +92,7 @@ class Hdf5Store(Store):
 
     def __init__(self, path: Path, header: StoreHeader, index: VideoIndex, folder: Path) -> None:
         self._folder = folder
-        super().__init__(path, header, index, FolderFiles(folder))
+        super().__init__(path, header, index, FolderFiles(folder, of=path))
 
     def _make_ledger(self, files: Files, rows: list[range]) -> Ledger:
         names = [f"{shard:05d}.json" for shard in range(len(rows))]

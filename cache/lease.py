@@ -16,6 +16,7 @@ from typing import Any
 from .bucket import bucket_client, explained
 from .checks import json_text, parse_json
 from .errors import CacheError, StoppedError
+from .held import held_lock
 from .holder import ALIVE, GONE, MAX_RECORD, UNKNOWN, Holder
 from .lease_renewal import Renewal
 from .place import ObjectUrl
@@ -36,19 +37,23 @@ def lease(url: ObjectUrl) -> Iterator[None]:
     held = _Lease(lease_url(url))
     held.take(url)
     renewal = Renewal(held.renew, every=RENEW_S, patience=EXPIRES * RENEW_S)
+
+    def lost() -> str:
+        return f"the lease of {url} was lost ({renewal.lost}); run the same command again" if renewal.lost else ""
+
     try:
-        with renewal:
+        with held_lock(url, lost), renewal:
             yield
     except KeyboardInterrupt:
         if renewal.lost:
-            raise StoppedError(f"the lease of {url} was lost ({renewal.lost}); run the same command again") from None
+            raise StoppedError(lost()) from None
         raise
     finally:
         if not renewal.lost:
             with suppress(CacheError, OSError):  # what cannot be given back now ends by itself
                 held.give_back()
     if renewal.lost:
-        raise StoppedError(f"the lease of {url} was lost ({renewal.lost}); run the same command again")
+        raise StoppedError(lost())
 
 
 def unlock_lease(url: ObjectUrl, *, force: bool) -> str:

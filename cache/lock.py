@@ -19,6 +19,7 @@ from pathlib import Path
 from .atomic import disk_full
 from .checks import parse_json
 from .errors import CacheError, StoppedError
+from .held import held_lock
 from .holder import ALIVE, GONE, MAX_RECORD, UNKNOWN, Holder
 
 # The file system has no flock, or none for this file.
@@ -41,9 +42,16 @@ def folder_lock(path: Path) -> Iterator[None]:
         held = _make(lock)
         if held is None:
             _remove_dead(path, lock)
+    kept = held
+
+    def lost() -> str:
+        gone = f"the lock of {path} was removed, or another process has it now; run the same command again"
+        return "" if _same(kept, lock) else gone
+
     try:
         _sweep(lock)
-        yield
+        with held_lock(path, lost):
+            yield
     finally:
         with suppress(OSError):
             if _same(held, lock):

@@ -11,7 +11,7 @@ from ..cache.place import StorePath
 from ..cache.record import StoreHeader
 from ..cache.store import Store, store_class, writer_lock
 from .backbones.base import Backbone
-from .backbones.check import check_network
+from .backbones.inference import reference
 from .datasets.videos import VideoSet
 from .decoding.decode import TIMEOUT_S
 from .engine.layout import store_header, store_layout
@@ -100,8 +100,9 @@ def extract_layers(
         specs = [make_spec(b, **made, precision=chosen) for b in backbones]
         threads = threads or default_threads(spread.places)
         layout = store_layout(specs, shard_rows=shard_rows, compress=compress, batch=batch, threads=threads)
+        exact = None
         if not all(out.exists() for out in outs):
-            check_network(backbones)  # before there is a store of cubes that it does not give
+            exact = reference(backbones, spread.here)  # before there is a store of cubes that the network does not give
         about = {"device": ", ".join(spread.devices), "command": command, "allow_flip": allow_flip}
         headers = [
             store_header(videos, spec, provenance(videos, backbone, **about), layout)
@@ -116,7 +117,7 @@ def extract_layers(
             lacking = [stores[number] for number in busy]
             tasks = list(make_tasks(lacking, [rows[number] for number in busy], videos.index.paths))
             how = {"workers": workers, "queue": queue, "timeout_s": timeout_s, "stop_on_failure": stop}
-            how |= {"mixed": allow_mixed_devices, "progress": progress}
+            how |= {"mixed": allow_mixed_devices, "progress": progress, "exact": exact}
             spread.run(lacking, tasks, backbones, which=busy, videos=videos, timer=timer, **how)
     return [
         summarise(store, states, done, timer.seconds, decoders=spread.decoders, stopped_at=spread.stopped_at)

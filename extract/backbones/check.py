@@ -80,16 +80,5 @@ def check_cubes(backbones: Sequence[Backbone], run: Callable[[Tensor], Sequence[
     return found
 
 
-def check_network(backbones: Sequence[Backbone]) -> None:
-    """`check_cubes` of the plain network."""
-    first, layers = backbones[0], [backbone.layer for backbone in backbones]
-
-    def run(clips: Tensor) -> list[Tensor]:
-        found = first.module.outputs(first.normalise(clips), layers)
-        return [backbone.pool(found[backbone.layer]) for backbone in backbones]  # of [b, c, t, h, w]
-
-    check_cubes(backbones, run)
-
-
 def _words(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))

@@ -1,6 +1,7 @@
 """The fast form of a backbone, for extraction alone: BatchNorm folded, channels last, at a chosen precision."""
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -16,9 +17,12 @@ if TYPE_CHECKING:
     from .base import Backbone
 
 Net = TypeVar("Net", bound=nn.Module)
+Run = Callable[[Tensor], list[Tensor]]
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
-FOLDING_ERROR = 0.01  # of a cube's norm, where a GPU rounds the products of float32; a wrong folding is far off
-WORST_ERROR = 0.1  # of a cube's norm; bfloat16 is off by 0.01 here
+# Shares of a cube's norm. A wrong folding is far off.
+FOLDING_ERROR = 0.01  # in float32, whose products a GPU rounds
+ROUNDING_ERROR = 0.02  # in a low precision, folding included; bfloat16 alone is off by 0.005 to 0.011 here
+WORST_ERROR = 0.1  # of a precision that is used
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -48,21 +52,47 @@ def cpu_has_bf16() -> bool:
     return bool(flags & {"amx_bf16", "avx512_bf16"})
 
 
+def reference(backbones: Sequence["Backbone"], device: torch.device | str) -> list[Tensor]:
+    """Cubes [b, c, t, h, w] of `random_clips` at each backbone, layers of one network, by the plain float32 network.
+
+    ExtractError where they are not what the backbone declares. Slow: whoever needs them twice hands them on.
+    """
+    first = _first_of_one_network(backbones)
+    there = torch.device(device).type == "cpu" and not first.module.training
+    net = first.module if there else copy.deepcopy(first.module).eval().to(device)
+    layers = [backbone.layer for backbone in backbones]
+
+    def run(clips: Tensor) -> list[Tensor]:
+        found = net.outputs(first.normalise(clips.to(device)), layers)
+        return [backbone.pool(found[backbone.layer]) for backbone in backbones]  # of [b, c, t, h, w]
+
+    return [cubes.float().cpu() for cubes in check_cubes(backbones, run)]
+
+
 def prepare(
-    backbones: Sequence["Backbone"], *, precision: str, device: torch.device | str
-) -> Callable[[Tensor], list[Tensor]]:
+    backbones: Sequence["Backbone"],
+    *,
+    precision: str,
+    device: torch.device | str,
+    exact: Sequence[Tensor] | None = None,
+) -> Run:
     """A fast function, uint8 clips [b, frames, size, size, 3] -> float32 cubes [b, *cube_shape] of each backbone.
 
-    backbones: one, or several layers of one network (see `Backbone.at`), computed in one pass. ExtractError where
-    the machine gets this precision wrong, and where a backbone's cubes are not what it declares.
+    backbones: one, or several layers of one network (see `Backbone.at`), computed in one pass; exact: what `reference`
+    gave for them, if it was asked before. ExtractError where the machine gets this precision wrong, and where a
+    backbone's cubes are not what it declares.
     """
-    first = backbones[0]
-    if any(other.module is not first.module or other.pixels != first.pixels for other in backbones):
-        raise ExtractError("layers computed in one pass must be of one network; load it once and use Backbone.at")
+    first = _first_of_one_network(backbones)
     precision = resolve_precision(precision, device, frames=first.frames)
-    exact = check_cubes(backbones, _runner(backbones, torch.float32, device, fold=False))
-    fold = _may_fold(backbones, exact, device)
-    run = _runner(backbones, PRECISIONS[precision], device, fold=fold)
+    exact = reference(backbones, device) if exact is None else exact
+    dtype, fold = PRECISIONS[precision], any(isinstance(part, _NORMS) for part in first.module.modules())
+    if fold:
+        run, error = _folded(backbones, exact, dtype, device)
+        if run is not None and error <= (FOLDING_ERROR if precision == "fp32" else ROUNDING_ERROR):
+            return run
+        # Where a low precision hides whether folding is right, float32 shows it.
+        fold = precision != "fp32" and _folded(backbones, exact, torch.float32, device)[1] <= FOLDING_ERROR
+    run = _runner(backbones, dtype, device, fold=fold)
     if precision != "fp32":
         # oneDNN's bfloat16 convolutions over a single frame, for one, are wrong.
         error = _worst(run(random_clips(first)), exact)
@@ -74,15 +104,22 @@ def prepare(
     return run
 
 
-def _may_fold(backbones: Sequence["Backbone"], exact: Sequence[Tensor], device: torch.device | str) -> bool:
-    """Whether the cubes stay the same: a network may apply a BatchNorm elsewhere than where it is registered."""
-    if not any(isinstance(part, _NORMS) for part in backbones[0].module.modules()):
-        return False
+def _first_of_one_network(backbones: Sequence["Backbone"]) -> "Backbone":
+    first = backbones[0]
+    if any(other.module is not first.module or other.pixels != first.pixels for other in backbones):
+        raise ExtractError("layers computed in one pass must be of one network; load it once and use Backbone.at")
+    return first
+
+
+def _folded(
+    backbones: Sequence["Backbone"], exact: Sequence[Tensor], dtype: torch.dtype, device: torch.device | str
+) -> tuple[Run | None, float]:
+    """The folded network and its error: a network may apply a BatchNorm elsewhere than where it is registered."""
     try:
-        found = _runner(backbones, torch.float32, device, fold=True)(random_clips(backbones[0]))
+        run = _runner(backbones, dtype, device, fold=True)
+        return run, _worst(run(random_clips(backbones[0])), exact)
     except (RuntimeError, ValueError, TypeError):  # of other widths
-        return False
-    return _worst(found, exact) <= FOLDING_ERROR
+        return None, math.inf
 
 
 def _worst(found: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
@@ -92,9 +129,7 @@ def _worst(found: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
     return float(errors.max())
 
 
-def _runner(
-    backbones: Sequence["Backbone"], dtype: torch.dtype, device: torch.device | str, *, fold: bool
-) -> Callable[[Tensor], list[Tensor]]:
+def _runner(backbones: Sequence["Backbone"], dtype: torch.dtype, device: torch.device | str, *, fold: bool) -> Run:
     first, layers = backbones[0], [backbone.layer for backbone in backbones]
     net = copy.deepcopy(first.module).eval().requires_grad_(False)
     net = fold_batchnorm(net) if fold else net

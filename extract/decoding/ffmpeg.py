@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -56,6 +57,13 @@ def ffmpeg_exe() -> str:
 def ffmpeg_version() -> str:
     """The first line of `ffmpeg -version`. ExtractError when what would be run is no ffmpeg: no video would work."""
     exe = ffmpeg_exe()
+    about = Path(exe).stat()
+    return _version_of(exe, (about.st_dev, about.st_ino, about.st_mtime_ns, about.st_size))
+
+
+@lru_cache(maxsize=4)
+def _version_of(exe: str, state: tuple[int, ...]) -> str:
+    """Of a program as it is now; a run asks for it several times."""
     answer = subprocess.run([exe, "-version"], capture_output=True, text=True, check=False, timeout=60)
     first, _, _ = answer.stdout.partition("\n")
     if answer.returncode or not first.startswith("ffmpeg version"):

@@ -46,7 +46,7 @@ def fill_one_by_one(
         except VideoError as error:
             _fail(works, row, reason_in_one_line(error), error.seen)
             return
-        pixels = np.zeros((batch, *forward.clip_shape), np.uint8)  # [b, views, frames, size, size, 3]
+        pixels = np.zeros((batch, *clip.views.shape), np.uint8)  # [b, views, frames, size, size, 3]
         slot = (row - start) % batch
         pixels[slot] = clip.views
         with timer.measure("forward"):

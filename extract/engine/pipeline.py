@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,7 +50,8 @@ class Pipeline:
 
     root: of the videos; workers, queue: decoders and clips ahead, chosen by measuring where they are None; links: where
     links among the videos may lead; timeout_s: for decoding one video; stop_on_failure: end behind the first video that
-    fails; most: decoders that may be chosen; allowed: asked before each batch, and before a shard is written.
+    fails; most: decoders that may be chosen; allowed: asked before each batch, and before a shard is written; exact:
+    see `inference.prepare`.
     """
 
     def __init__(
@@ -66,16 +68,25 @@ class Pipeline:
         stop_on_failure: bool = False,
         most: int | None = None,
         allowed: Allowed = lambda shard: None,
+        exact: Sequence[torch.Tensor] | None = None,
     ) -> None:
         self._stores, self._root, self._device = stores, root, device_name(device)
         self._timeout_s, self._links, self._stop_on_failure = timeout_s, links, stop_on_failure
         self._allowed = allowed
         self._header, spec = stores[0].header, stores[0].spec
         self._sampling, self._views, self._network = spec.sampling, spec.views, backbones[0]
-        self._forward = Forward(backbones, views=spec.views, precision=spec.precision, device=device)
-        clip_bytes = int(np.prod(self._forward.clip_shape))
+        network = self._network
+        self._clip_shape = (len(spec.views), network.frames, network.size, network.size, 3)
+        self._forward: Forward | None = None
+        self._make_forward = partial(Forward, backbones, precision=spec.precision, device=device, exact=exact)
+        clip_bytes = int(np.prod(self._clip_shape))
         most = most or most_decoders()
         self._tuner = Tuner(workers=workers, queue=queue, most=most, batch=self._header.batch, clip_bytes=clip_bytes)
+
+    def prepare(self) -> Forward:
+        """The network, prepared when it is first asked for. Errors as of `inference.prepare`."""
+        self._forward = self._forward or self._make_forward()
+        return self._forward
 
     @property
     def most_in_flight(self) -> int:
@@ -90,6 +101,7 @@ class Pipeline:
         """
         timer, reported = Timer(), Timer()
         with ThreadPoolExecutor(1, "writer") as executor, closing(self._decode(tasks)) as clips:
+            self.prepare()  # while the first videos are decoded
             writing: Future[ShardDone] | None = None
             for task in tasks:
                 works, broken = self._fill(task, clips, timer, tell)
@@ -109,7 +121,7 @@ class Pipeline:
             task,
             works,
             decode=lambda row: self._load(task.paths[row], row),
-            forward=self._forward,
+            forward=self.prepare(),
             batch=self._header.batch,
             start=start,
             begin=begin,
@@ -168,7 +180,7 @@ class Pipeline:
         start = task.shard * self._header.shard_rows
         for first in sorted({row - (row - start) % batch for row in rows}):
             of_batch = [row for row in rows if first <= row < first + batch]
-            pixels = np.zeros((batch, *self._forward.clip_shape), np.uint8)  # [b, views, frames, size, size, 3]
+            pixels = np.zeros((batch, *self._clip_shape), np.uint8)  # [b, views, frames, size, size, 3]
             usable = self._take(of_batch, first, pixels, works, clips, timer)
             self._allowed(task.shard)
             if usable:
@@ -221,7 +233,7 @@ class Pipeline:
         """One forward pass of the clips, whose rows are `usable`, of the batch that begins with row `first`."""
         before = timer.seconds["forward"]
         with timer.measure("forward"):
-            cubes = self._forward(pixels)  # of [b, views, c, t, h, w]
+            cubes = self.prepare()(pixels)  # of [b, views, c, t, h, w]
         if self._tuner.passed(self._header.batch, timer.seconds["forward"] - before):
             clips.resize(workers=self._tuner.ahead.workers, in_flight=self._tuner.ahead.in_flight)
         slots, seen = [row - first for row in usable], {row: taken.seen for row, taken in usable.items()}

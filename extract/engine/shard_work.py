@@ -28,13 +28,20 @@ def forward_threads(count: int) -> Iterator[None]:
 
 
 class Forward:
-    """Backbones of one network as extraction uses them: uint8 views of clips in, float32 cubes of every view out."""
+    """Backbones of one network as extraction uses them: uint8 views of clips in, float32 cubes of every view out.
+
+    Arguments and errors as of `inference.prepare`.
+    """
 
     def __init__(
-        self, backbones: Sequence[Backbone], *, views: Sequence[str], precision: str, device: torch.device
+        self,
+        backbones: Sequence[Backbone],
+        *,
+        precision: str,
+        device: torch.device,
+        exact: Sequence[torch.Tensor] | None = None,
     ) -> None:
-        self._run = prepare(backbones, precision=precision, device=device)
-        self.clip_shape = (len(views), backbones[0].frames, backbones[0].size, backbones[0].size, 3)
+        self._run = prepare(backbones, precision=precision, device=device, exact=exact)
 
     def __call__(self, clips: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         """Clips [b, views, frames, size, size, 3] -> cubes [b, views, c, t, h, w] of each backbone. Every view has

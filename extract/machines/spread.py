@@ -67,6 +67,15 @@ class Spread:
             self._cluster.close()
 
     @property
+    def here(self) -> torch.device:
+        """The device that this process computes on; with several, or a cluster, it leaves them alone."""
+        return self._devices[0] if self._alone else torch.device("cpu")
+
+    @property
+    def _alone(self) -> bool:
+        return self._cluster is None and len(self._devices) == 1
+
+    @property
     def devices(self) -> list[str]:
         """The devices as records name them, each once."""
         return list(dict.fromkeys(place.device for place in self.places))
@@ -82,17 +91,20 @@ class Spread:
         mixed: bool,
         timer: Timer,
         progress: bool,
+        exact: Sequence[torch.Tensor] | None = None,
         **how: Any,
     ) -> None:
         """Do the shards of `tasks`; then `decoders` and `stopped_at` say how. The caller holds the stores' locks.
 
         stores: that lack rows; which: their numbers among all layers, and backbones: those of all layers; mixed:
-        whether workers may be of several kinds; how: workers, queue, timeout_s and stop_on_failure of the Pipeline.
+        whether workers may be of several kinds; exact: of all layers, if known, as `inference.prepare` takes it; how:
+        workers, queue, timeout_s and stop_on_failure of the Pipeline.
         """
-        here = self._cluster is None and len(self._devices) == 1
         with Meter(sum(len(task.every) for task in tasks), shown=progress) as meter:
-            if here:
-                shards = self._here(stores, tasks, [backbones[number] for number in which], videos, meter, **how)
+            if self._alone:
+                known = None if exact is None else [exact[number] for number in which]
+                networks = [backbones[number] for number in which]
+                shards = self._here(stores, tasks, networks, videos, meter, exact=known, **how)
             else:
                 job = self._job(stores, tasks, which, videos, mixed=mixed, **how)
                 shards = self._elsewhere(job, stores, tasks)
@@ -100,7 +112,7 @@ class Spread:
                 for done in finished:
                     timer.add(done.seconds)
                     self.decoders = max(self.decoders, done.decoders * len(self.places))
-                    if not here:
+                    if not self._alone:
                         meter.tell(done.tried, done.failed, bound_of(timer.seconds))
                     if done.stopped_at is not None:
                         self.stopped_at = done.stopped_at

@@ -113,6 +113,7 @@ class Worker:
             most=most_decoders(job.sharing.get(socket.gethostname(), 1)),
             allowed=self._require_held,
         )
+        self._pipeline.prepare()  # whoever cannot compute is refused before it gets a shard
 
     def do(self, tasks: Sequence[ShardTask]) -> list[ShardDone]:
         """Do shards. Those whose workers died twice are done video by video, so that the culprit is known."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -156,17 +157,50 @@ def test_one_of_many_takes_over(bucket, place, leave):
     assert set(most) == {1}
 
 
-def test_whose_lease_was_taken_is_interrupted(bucket, place, quick):
-    def others(url):
-        record = json.loads(bucket.get(url))
-        bucket.put(url, json.dumps(record | {"holder": record["holder"] | {"token": "x", "host": "node7"}}).encode())
+def taken_by_others(bucket, url):
+    record = json.loads(bucket.get(url))
+    bucket.put(url, json.dumps(record | {"holder": record["holder"] | {"token": "x", "host": "node7"}}).encode())
 
-    url = lease_url(place)
-    with pytest.raises(StoppedError, match=r"lease of .* was lost \(taken over by pid .* on node7"), writer_lock(place):
-        others(url)
-        time.sleep(30)
-        pytest.fail("it went on")
+
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN], ids=["usual", "nohup"])
+def test_whose_lease_was_taken_is_interrupted(bucket, place, quick, handler):
+    url, before = lease_url(place), signal.signal(signal.SIGINT, handler)
+    try:
+        lost = r"lease of .* was lost \(taken over by pid .* on node7"
+        with pytest.raises(StoppedError, match=lost), writer_lock(place):
+            taken_by_others(bucket, url)
+            time.sleep(10)
+            pytest.fail("it went on")
+    finally:
+        assert signal.signal(signal.SIGINT, before) is handler
     assert json.loads(bucket.get(url))["holder"]["host"] == "node7"  # and it does not give back what is not its own
+
+
+def test_whose_lease_was_taken_writes_nothing_more(bucket, place, quick, make):
+    """Also where no signal can end it, because the lease is held by another thread than the main one."""
+    said: list[str] = []
+
+    def hold():
+        with pytest.raises(StoppedError) as stopped, writer_lock(place):
+            store = make.empty(place)
+            make.write(store, 0)
+            taken_by_others(bucket, lease_url(place))
+            end = time.monotonic() + 30
+            while "lease" in {thread.name for thread in threading.enumerate()}:  # it renews until it sees that
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            said.append("lost")
+            make.write(store, 1)
+        said.append(str(stopped.value))
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    thread.join()
+    assert said[0] == "lost"
+    assert "was lost (taken over by pid" in said[1]
+    objects = bucket.objects(place)
+    assert "shards/00000/zarr.json" in objects
+    assert not [name for name in objects if "00001" in name or name.startswith("cubes/c.1")]
 
 
 def test_a_lease_that_cannot_be_renewed_is_lost(place, quick, monkeypatch):

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -275,3 +275,19 @@ def test_whose_lock_was_removed_does_not_remove_the_next_ones(path, lock):
             assert lock.read_text() == record
         lock.write_text("the next one's")
     assert lock.read_text() == "the next one's"
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["removed", "taken over"])
+def test_whose_lock_was_removed_writes_nothing_more(tmp_path, suffix, make, taken):
+    """`unlock --force`, on another machine, of a holder that was alive after all."""
+    path = tmp_path / f"s{suffix}"
+    with pytest.raises(StoppedError, match=r"lock of .* was removed, or another process has it"), writer_lock(path):
+        store = make.empty(path)
+        make.write(store, 0)
+        path.with_name(path.name + ".lock").unlink()
+        with holder(path) if taken else nullcontext():
+            before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+            try:
+                make.write(store, 1)
+            finally:
+                assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before

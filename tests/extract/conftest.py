@@ -16,9 +16,13 @@ mortal                                           see `Mortal`
 """
 
 import os
+import runpy
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +30,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mastaf.cache.index import VideoIndex
+from mastaf.cache.errors import CacheError
+from mastaf.cache.index import DONE, VideoIndex
+from mastaf.cache.store import open_store, unlock
 from mastaf.extract.backbones.base import Backbone, StagedNet
 from mastaf.extract.datasets.videos import VideoSet
 from mastaf.extract.decoding.decode import Clip
@@ -195,6 +201,7 @@ def tiny_decoder(monkeypatch: pytest.MonkeyPatch) -> _TinyDecoder:
 
 MORTAL = """
 import os, signal, time
+from collections import OrderedDict
 from pathlib import Path
 import torch
 from torch import nn
@@ -215,13 +222,43 @@ class Net(nn.Module):
             time.sleep(float(os.environ.get("MORTAL_SLEEP", "0")))
         return self.conv(x)
 
+def build():
+    return nn.Sequential(OrderedDict(first=Net(), last=nn.Conv3d(4, 5, 1)))
+
 def load(*, weights, frames, size, resize, layer, seed):
     odd = os.environ.get("ODD")  # a file that makes the weights others
     seed += 1 if odd and Path(odd).read_text() == "weights" else 0
     return wrap_module(
-        name="mortal", build=Net, pixels=pixel_rule(size or 16, resize=resize), frames=frames or 2, layer=layer,
+        name="mortal", build=build, pixels=pixel_rule(size or 16, resize=resize), frames=frames or 2, layer=layer,
         weights=weights or "random", seed=seed, advice="no file",
     )
+"""
+
+
+BOTH = """
+import sys
+import click
+from mastaf.cache import console
+from mastaf.cache.place import store_path
+from mastaf.extract.backbones.registry import load_layers
+from mastaf.extract.datasets.by_name import find_dataset
+from mastaf.extract.run import extract_layers
+from functools import partial
+
+@click.command()
+@click.argument("root", type=click.Path())
+@click.argument("outs", nargs=2)
+@click.option("--device", default="cpu")
+@click.option("--cluster", default="")
+def both(root, outs, **where):
+    load = partial(load_layers, "mortal", weights="random", layers=("first", "last"))
+    videos = find_dataset("folder", root=root, split_files=None, seed=0)
+    how = {"precision": "fp32", "shard_rows": 2, "batch": 2, "threads": 1, "progress": False}
+    how["views"] = ("plain", "flip")
+    extract_layers(videos, load(), outs=[store_path(out) for out in outs], load=load, **how, **where)
+
+if __name__ == "__main__":
+    console.run(both)
 """
 
 
@@ -238,11 +275,22 @@ class Mortal:
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mortal\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text("[mastaf.backbones]\nmortal = mortal_net:load\n")
         (folder / "site" / "mortal_net.py").write_text(MORTAL)
+        (folder / "both.py").write_text(BOTH)
         for number in range(20):
             path = self.root / ("walk", "run")[number % 2] / f"{number}.avi"
             path.parent.mkdir(parents=True, exist_ok=True)
             source = f"testsrc2=size=32x32:rate={4 + number}:duration=1"
             _ffmpeg_run("-f", "lavfi", "-i", source, "-frames:v", "4", "-c:v", "ffv1", path)
+
+    def both(self, *arguments: Any) -> list[str]:
+        """The command that extracts two layers in two views into two stores of any kind: the stores, `--device` or
+        `--cluster`."""
+        return [sys.executable, str(self.folder / "both.py"), str(self.root), *map(str, arguments)]
+
+    def run_both(self, *arguments: Any) -> None:
+        """The same in this process."""
+        command = runpy.run_path(str(self.folder / "both.py"))["both"]
+        command.main([str(self.root), *map(str, arguments)], standalone_mode=False)
 
     def whiten(self, root: Path, *names: str) -> Path:
         """A copy of the videos, by links, in which these are white."""
@@ -265,6 +313,57 @@ class Mortal:
         usual = {"precision": "fp32", "device": "cpu", "progress": False, "shard_rows": 2, "batch": 2, "threads": 1}
         load = partial(load_layers, "mortal", weights="random")
         return extract(videos, load_backbone("mortal", weights="random"), out=out, **usual | {"load": load} | options)
+
+
+class Seams:
+    """Two layers in two views, into an `.h5` and a store in object storage: stopped by SIGTERM, and then continued."""
+
+    def __init__(self, mortal: Mortal, bucket: Any, folder: Path) -> None:
+        self._mortal, self._bucket, self._folder = mortal, bucket, folder
+        self.outs: list[Any] = [folder / "first.h5", bucket.new_place() / "last.zarr"]
+
+    def terminate(self, *where: str) -> None:
+        """Send SIGTERM once both stores have a shard, and see that it is a clean stop."""
+        line = self._mortal.both(*self.outs, *where)
+        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(line, env=os.environ | {"OMP_NUM_THREADS": "1"}, **quiet) as process:
+            deadline = time.monotonic() + 120
+            while process.poll() is None and time.monotonic() < deadline and not all(map(self._begun, self.outs)):
+                time.sleep(0.02)
+            process.terminate()
+            _, err = process.communicate(timeout=60)
+        assert process.returncode == 75, err
+        assert err.splitlines()[-1] == "error: ended by SIGTERM; the same command continues where it stopped"
+        for out in self.outs:
+            assert 0 < open_store(out).states().tolist().count(DONE) < 20
+        self.require_tidy()
+
+    def require_tidy(self) -> None:
+        """No marks, locks or processes are left."""
+        assert sorted(path.name for path in self._folder.iterdir()) == ["first.h5", "first.h5.shards"]
+        assert not self._bucket.objects(self.outs[1].with_name("last.zarr.attempts"))
+        assert [unlock(out, force=False) for out in self.outs] == [f"{out} is not locked" for out in self.outs]
+
+    def require_equal(self, wholes: Sequence[Path]) -> None:
+        """The stores have the rows of those that one process made, bit for bit."""
+        for out, whole in zip(self.outs, wholes, strict=True):
+            there, here = open_store(out), open_store(whole)
+            assert list(there.records()) == list(here.records())  # of states, and the sha256 of each row
+            assert there.digest == here.digest
+            for shard in range(here.n_shards):
+                np.testing.assert_array_equal(there.read_shard(shard), here.read_shard(shard))
+
+    @staticmethod
+    def _begun(out: Any) -> bool:
+        with suppress(CacheError, OSError):
+            return any(open_store(out).records())
+        return False
+
+
+@pytest.fixture
+def seams(mortal: "Mortal", bucket: Any, tmp_path: Path) -> Seams:
+    (tmp_path / "seams").mkdir()
+    return Seams(mortal, bucket, tmp_path / "seams")
 
 
 @pytest.fixture(scope="module")

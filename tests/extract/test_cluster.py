@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,8 @@ class LocalCluster:
         line = [sys.executable, "-m", "dask", what, "--scheduler-file", str(self._file), *arguments]
         about = {"OMP_NUM_THREADS": "1", "MORTAL_PIDS": str(self.pids), "MORTAL_SLEEP": "0.1"}
         log = (self.folder / f"{what}{len(self._processes)}.log").open("wb")
-        process = subprocess.Popen(line, env=os.environ | about | environment, stdout=log, stderr=log, cwd=self.folder)
+        env, files = os.environ | about | environment, {"stdout": log, "stderr": log}
+        process = subprocess.Popen(line, env=env, cwd=self.folder, start_new_session=True, **files)
         log.close()
         self._processes.append(process)
         return process
@@ -101,14 +103,14 @@ class LocalCluster:
         raise AssertionError("no scheduler")
 
     def stop(self) -> None:
-        for process in reversed(self._processes):
-            process.terminate()
-        for process in self._processes:
+        for process in reversed(self._processes):  # asked to end, workers look for their scheduler first
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait(timeout=60)
 
 
 @pytest.fixture(scope="module")
-def cluster(mortal, tmp_path_factory):
+def cluster(mortal, bucket, tmp_path_factory):  # workers begin with the variables of object storage
     made = LocalCluster(tmp_path_factory.mktemp("cluster"))
     try:
         made.workers(3)
@@ -184,6 +186,16 @@ def test_an_interrupt_stops_the_workers_and_is_continued(mortal, cluster, whole,
     assert files_of(out) == stopped  # nobody is at work any more
     assert mortal.extract(out, cluster=cluster.address).missing == 0
     assert files_of(out) == files_of(whole)
+
+
+def test_layers_views_and_stores_of_any_kind_are_stopped_and_continued(mortal, cluster, seams, tmp_path):
+    cluster.wait_for(3)
+    seams.terminate("--cluster", cluster.address)
+    mortal.run_both(*seams.outs, "--cluster", cluster.address)
+    wholes = [tmp_path / "first.zarr", tmp_path / "last.zarr"]
+    mortal.run_both(*wholes)
+    seams.require_equal(wholes)
+    seams.require_tidy()
 
 
 @pytest.fixture

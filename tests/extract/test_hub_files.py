@@ -42,6 +42,9 @@ class Hub(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def _found(self):
+        if self.path == "/away":
+            threading.Thread(target=self.server.end).start()
+            return 200, {}, b""
         folder, path = self.server.folder, self.path.split("?")[0]
         files = [
             {"rfilename": p.name, "path": p.name, "type": "file", "size": p.stat().st_size, "oid": "0" * 40}
@@ -64,9 +67,15 @@ class Hub(BaseHTTPRequestHandler):
 
 
 CASES = """
-import json, sys
+import json, os, sys, urllib.request
 from mastaf.extract.backbones.registry import load_backbone
 for name, keywords in json.loads(sys.argv[1]):
+    if name == "away":
+        try:
+            while True:
+                urllib.request.urlopen(os.environ["HF_ENDPOINT"] + "/away", timeout=1).close()
+        except OSError:
+            continue
     try:
         b = load_backbone(name, **keywords)
         print(json.dumps([b.cube_shape, b.revision, b.weights_source, b.weights_sha256]))
@@ -96,22 +105,33 @@ def test_a_model_of_the_hub_is_fetched_once_and_pinned(tmp_path, save_encoder):
     folder = save_encoder(tmp_path / "model", VIT)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.folder = folder
+
+    def end():
+        server.shutdown()
+        server.server_close()
+
+    server.end = end
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     endpoint = f"http://127.0.0.1:{server.server_port}"
+    # Behind "away" the network is gone: what was fetched is there, what was not is one line that says what to do.
+    cases = [
+        ("hf:owner/model", {"revision": "v1"}),
+        ("hf:owner/model", {"weights": "random"}),
+        ("hf:owner/model", {"revision": "v9"}),
+        ("hf:owner/absent", {}),
+        ("hf:owner/gated", {}),
+        ("away", {}),
+        ("hf:owner/model", {}),
+        ("hf:owner/model", {"revision": COMMIT}),
+        ("hf:owner/other", {}),
+    ]
     try:
-        cases = [
-            ("hf:owner/model", {"revision": "v1"}),
-            ("hf:owner/model", {"weights": "random"}),
-            ("hf:owner/model", {"revision": "v9"}),
-            ("hf:owner/absent", {}),
-            ("hf:owner/gated", {}),
-        ]
-        pinned, random, no_revision, absent, gated = ask(endpoint, tmp_path / "cache", cases)
+        found = ask(endpoint, tmp_path / "cache", cases)
     finally:
-        server.shutdown()
+        end()
         thread.join()
-        server.server_close()
+    pinned, random, no_revision, absent, gated, again, by_commit, away = found
     own = load_backbone("hf:owner/model", weights=str(folder))
     assert pinned == [[32, 8, 4, 4], COMMIT, f"hub: owner/model at {COMMIT[:12]}", own.weights_sha256]
     assert own.revision == ""
@@ -120,10 +140,6 @@ def test_a_model_of_the_hub_is_fetched_once_and_pinned(tmp_path, save_encoder):
     assert "'owner/model' at revision 'v9' is not on the hub: it has no such branch" in no_revision[1]
     assert "'owner/absent' is not on the hub, or private" in absent[1]
     assert "is gated: accept its licence" in gated[1]
-
-    # The network is away now: what was fetched is there, what was not is one line that says what to do.
-    cases = [("hf:owner/model", {}), ("hf:owner/model", {"revision": COMMIT}), ("hf:owner/other", {})]
-    again, by_commit, away = ask(endpoint, tmp_path / "cache", cases)
     assert again == by_commit == pinned
     assert away[0] == "ExtractError"
     assert "could not be fetched from the hub (" in away[1]

@@ -466,7 +466,7 @@ def test_a_store_of_other_videos_is_refused(tmp_path, go):
 def test_a_store_keeps_its_batch_threads_and_shards(tmp_path, go, decoder, monkeypatch):
     seen = []
 
-    def prepared(backbones, *, precision, device):
+    def prepared(backbones, *, precision, device, exact):
         def run(clips):
             seen.append((len(clips), torch.get_num_threads()))
             return [backbone.forward(clips).detach() for backbone in backbones]

@@ -3,13 +3,16 @@
 make_clip(path, number, *codec)  a file of 12 frames, another picture for each number
 clips                            a root of 40 such videos in several containers, two of them broken; never change it
 extraction(root, out, *more)     the command, on one thread
+here(command)                    run it in this process: its exit status and what it said on stderr
 start(command, **environment)    run a command in a process group of its own; ended with the test, whatever happens
 files_of(store)                  every file of a store but its header, which has a date: name -> bytes
 stamps_of(store)                 inode and time of every file
 descendants(pid)                 processes that a process started, directly or not
 running(word)                    processes that have the word in their command line
+at_flushes(script, store)        see `AtFlushes`
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -19,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mastaf.cache import console
+from mastaf.extract.cli import command
 from mastaf.extract.decoding.ffmpeg import ffmpeg_exe
 
 H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-threads", "1")
@@ -81,6 +86,57 @@ def _running(word: str) -> list[int]:
     return found
 
 
+# Imports torch once: each run of `work` is a fork of its own, which kills itself at its n-th flush to disk.
+FORKS = """
+import json, os, signal, sys
+from pathlib import Path
+
+import torch._dynamo  # which every optimiser wants, and which takes seconds
+
+torch.set_num_threads(1)
+real, calls, last = os.fsync, 0, 0
+
+def fsync(descriptor):
+    global calls
+    calls += 1
+    if calls == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(descriptor)
+
+os.fsync = fsync
+for out, last in json.loads(sys.argv[2]):
+    child = os.fork()
+    if child == 0:
+        work(Path(sys.argv[1]), Path(out))
+        print("flushes", calls, flush=True)
+        os._exit(0)
+    print("status", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class AtFlushes:
+    """`at_flushes(script, store)(out, kill_at, ...)`: `work(store, out)` of the script, killed (SIGKILL) at the flushes
+    to disk of these numbers, one after another, and then once more to its end. Returns how often it flushed then."""
+
+    def __init__(self, script: str, store: Path) -> None:
+        self._script, self._store = script, store
+
+    def __call__(self, out: Path, *kill_at: int) -> int:
+        runs = json.dumps([(str(out), number) for number in (*kill_at, 0)])
+        command = [sys.executable, "-c", self._script + FORKS, str(self._store), runs]
+        done = subprocess.run(command, timeout=240, check=False, capture_output=True, text=True)
+        told = [line.split() for line in done.stdout.splitlines() if line.startswith(("status ", "flushes "))]
+        statuses = [int(number) for what, number in told if what == "status"]
+        assert statuses == [-signal.SIGKILL] * len(kill_at) + [0], done.stderr
+        (flushes,) = [int(number) for what, number in told if what == "flushes"]
+        return flushes
+
+
+@pytest.fixture(scope="session")
+def at_flushes() -> type[AtFlushes]:
+    return AtFlushes
+
+
 @pytest.fixture(scope="session")
 def make_clip() -> Callable[..., Path]:
     return _make_clip
@@ -109,6 +165,17 @@ def descendants() -> Callable[[int], list[int]]:
 @pytest.fixture(scope="session")
 def running() -> Callable[[str], list[int]]:
     return _running
+
+
+@pytest.fixture
+def here(one_thread: None, capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], tuple[int, str]]:
+    def run(line: list[str]) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as leaving:
+            console.run(command, line[3:])  # behind `python -m mastaf.extract`
+        assert isinstance(leaving.value.code, int)
+        return leaving.value.code, capsys.readouterr().err
+
+    return run
 
 
 @pytest.fixture

@@ -43,14 +43,19 @@ INDEX = VideoIndex(KEYS, KEYS, ("walk",) * N, ("test",) * N, ("",) * N)
 VALUES = np.random.default_rng(0).normal(size=(N, *SPEC.row_shape)).astype("f4")
 TRUTH = {dtype: pack(VALUES, dtype)[0] for dtype in STORE_DTYPES}
 
+# What stands on the disk at a step is what a process killed there leaves: copies of it, made in one pass, are many
+# times quicker than a kill in a process of its own for each step.
+COPIED, KILLED = "copied", "killed"
 # tests/cache/test_int8.py stops between the two files that such a shard has.
-ZSTD = pytest.param(".zarr", "zstd", marks=pytest.mark.soak)
-INT8 = pytest.param(".zarr", "int8", marks=pytest.mark.soak)
+SOAK = [
+    pytest.param(*case, marks=pytest.mark.soak)
+    for case in ((".zarr", "", KILLED), (".h5", "", KILLED), (".zarr", "zstd", COPIED), (".zarr", "int8", COPIED))
+]
 
-# Runs in a process of its own. It counts the steps of the scenario, and dies at one of them in each of many forks,
-# so that zarr and h5py are imported once.
+# Runs in a process of its own. It counts the steps of the scenario, and at each copies what is there; or it dies at one
+# of them in each of many forks, so that zarr and h5py are imported once.
 DRIVER = """
-import itertools, json, os, signal, sys, tempfile, threading
+import itertools, json, os, shutil, signal, sys, tempfile, threading
 from pathlib import Path
 
 import h5py, zarr  # noqa
@@ -58,13 +63,23 @@ sys.path.insert(0, sys.argv[1])
 import test_store_kill as scenario
 from mastaf.cache import hdf5_store, zarr_store  # noqa
 
+home, suffix, how, kills = Path(sys.argv[2]), sys.argv[3], sys.argv[4], sys.argv[5] == "killed"
+work = home / "work"
 step, last = 0, -1
+
+def copy(source, target):
+    try:
+        shutil.copyfile(source, target)
+    except FileNotFoundError:  # zarr's threads are at work on a store that is not in place yet
+        pass
 
 def count():
     global step
     step += 1
     if step - 1 == last:
         os.kill(os.getpid(), signal.SIGKILL)
+    if not kills:
+        shutil.copytree(work, home / str(step - 1), copy_function=copy)
 
 def counted(call):
     def wrapped(*arguments, **keywords):
@@ -100,17 +115,21 @@ os.fsync, os.rename, os.replace = sync, counted(os.rename), counted(os.replace)
 tempfile.mkstemp, tempfile.mkdtemp = counted(tempfile.mkstemp), counted(tempfile.mkdtemp)
 Path.open = opened
 
-for last in itertools.count():
-    folder = Path(sys.argv[2]) / str(last)
+work.mkdir()
+if not kills:
+    scenario.run(work, suffix, how)
+    print(json.dumps({"steps": step, "status": 0}))
+for last in itertools.count() if kills else ():
+    folder = home / str(last)
     folder.mkdir()
     child = os.fork()
     if child == 0:
-        scenario.run(folder, sys.argv[3], sys.argv[4])
+        scenario.run(folder, suffix, how)
         os._exit(0)
     status = os.waitpid(child, 0)[1]
     if not os.WIFSIGNALED(status):
+        print(json.dumps({"steps": last, "status": status}))
         break
-print(json.dumps({"steps": last, "status": status}))
 """
 
 
@@ -174,10 +193,10 @@ def _finish(folder, suffix, how):
     return before.tolist()
 
 
-@pytest.mark.parametrize(("suffix", "how"), [(".zarr", ""), (".h5", ""), ZSTD, INT8])
-def test_killed_at_every_step(tmp_path, suffix, how, monkeypatch):
+@pytest.mark.parametrize(("suffix", "how", "stopped"), [(".zarr", "", COPIED), (".h5", "", COPIED), *SOAK])
+def test_killed_at_every_step(tmp_path, suffix, how, stopped, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda _descriptor: None)  # no power is cut here
-    arguments = [os.path.dirname(__file__), str(tmp_path), suffix, how]  # noqa: PTH120
+    arguments = [os.path.dirname(__file__), str(tmp_path), suffix, how, stopped]  # noqa: PTH120
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, *arguments],
         capture_output=True,
