@@ -8,17 +8,13 @@ import torch
 from torch import Tensor
 
 from ..episodes.episode import Episode, EpisodeRows
+from ..episodes.randomness import EpisodeRandom
 from .bank import FeatureBank
 
 if TYPE_CHECKING:
     from ..methods.base import Method
 
 _BLOCK_BYTES = 64 * 2**20  # float32 cubes read at once
-
-
-def pays(bank: FeatureBank, rows: EpisodeRows) -> bool:
-    """Whether the episodes ask for more videos than the bank has."""
-    return rows.support.size + rows.query.size > len(bank)
 
 
 def mean_cubes(bank: FeatureBank, videos: np.ndarray, readout: str) -> Tensor:
@@ -30,9 +26,13 @@ def mean_cubes(bank: FeatureBank, videos: np.ndarray, readout: str) -> Tensor:
 
 
 def score_means(
-    method: "Method", bank: FeatureBank, rows: EpisodeRows, advance: Callable[[int], None] | None
+    method: "Method",
+    bank: FeatureBank,
+    rows: EpisodeRows,
+    random: EpisodeRandom,
+    advance: Callable[[int], None] | None,
 ) -> Tensor:
-    """Logits float32 [e, q, way] of a list; a head that draws takes its numbers one episode after the other."""
+    """Logits float32 [e, q, way] of a list."""
     from ..scoring import chunks
 
     videos, places = np.unique(np.concatenate([rows.support.ravel(), rows.query.ravel()]), return_inverse=True)
@@ -43,13 +43,13 @@ def score_means(
     )
     local = EpisodeRows(supports, queries, rows.labels, rows.classes)
     c, t = means.shape[1:3]
-    rng, half = np.random.Generator(np.random.Philox(key=0)), bank.product_dtype == torch.bfloat16
+    half = bank.product_dtype == torch.bfloat16
     found = []
-    for _, part in chunks(local, (c, t, 1, 1)):
+    for start, part in chunks(local, (c, t, 1, 1)):
         labels, ids = bank.labels(part, None)
         episode = Episode(_take(means, part.support), _take(means, part.query), labels, ids)
         with torch.autocast(bank.device.type, torch.bfloat16, enabled=half):
-            found.append(method.score(episode, rng).float())
+            found.append(method.score(episode, random.after(start)).float())
         if advance is not None:
             advance(len(part))
     return torch.cat(found)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mastaf.fewshot.cubes.bank import FeatureBank
 from mastaf.fewshot.episodes.episode import Episode
+from mastaf.fewshot.episodes.randomness import EpisodeRandom
 from mastaf.fewshot.errors import FewShotError
 from mastaf.fewshot.methods.arn import ARN
 from mastaf.fewshot.methods.baseline import Baseline
@@ -193,7 +194,7 @@ def test_baseline_gives_each_episode_its_own_numbers(random_episode):
     one = random_episode(b=1, cube=CUBE)
     parts = (one.support, one.query, one.labels, one.class_ids)
     twice = Episode(*(torch.cat([part, part]) for part in parts))
-    first, second = build(Baseline, epochs=2).score(twice, np.random.default_rng(0))
+    first, second = build(Baseline, epochs=2).score(twice, EpisodeRandom())
     assert not torch.allclose(first, second)
 
 

@@ -5,10 +5,10 @@ import json
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 from mastaf.fewshot.episodes.episode import Episode
+from mastaf.fewshot.episodes.randomness import EpisodeRandom
 from mastaf.fewshot.errors import FewShotError
 from mastaf.fewshot.methods import METHODS
 from mastaf.fewshot.methods.base import Method
@@ -62,9 +62,9 @@ def without_dropout(method):
     return method
 
 
-def scores(method, episode, rng=None):
-    """Logits [b, q, way], in the mode that the method is in."""
-    return method.score(episode, rng or np.random.default_rng(0))
+def scores(method, episode, first=0):
+    """Logits [b, q, way], in the mode that the method is in; first: number of the first episode."""
+    return method.score(episode, EpisodeRandom(0, first))
 
 
 def draw(method, *, b=2, cube=CUBE, signed=False, spread=1.0, seed=0, way=WAY, apart=0.0):
@@ -135,7 +135,7 @@ def test_logits_and_loss_have_their_shapes(name, adapter):
     assert loss.shape == ()
     assert logits.isfinite().all()
     assert loss.isfinite()
-    assert torch.equal(method.eval().score(episode, np.random.default_rng(0)), method(episode))
+    assert torch.equal(scores(method.eval(), episode), method(episode))
 
 
 @each_method
@@ -177,8 +177,7 @@ def test_a_batch_of_two_is_two_episodes(name, adapter, training):
         for i in range(2)
     ]
     both, one = copy.deepcopy(method), copy.deepcopy(method)
-    rng = np.random.default_rng(0)
-    apart = torch.cat([scores(one, part, rng) for part in parts])
+    apart = torch.cat([scores(one, part, i) for i, part in enumerate(parts)])
     torch.testing.assert_close(scores(both, episode), apart, rtol=1e-5, atol=1e-5)
     mean = sum(one.loss(part) for part in parts) / 2
     torch.testing.assert_close(both.loss(episode), mean, rtol=1e-5, atol=1e-5)
