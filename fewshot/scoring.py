@@ -10,6 +10,7 @@ from .buffers import Buffers
 from .cubes.bank import FeatureBank
 from .cubes.chunk import Chunk, Products
 from .cubes.chunks_ahead import can_make_ahead, made_ahead, threads_of
+from .cubes.reduced import half_where_asked
 from .episodes.episode import EpisodeRows
 from .episodes.randomness import EpisodeRandom
 from .errors import FewShotError
@@ -138,8 +139,7 @@ def _score(method: Method, chunk: Chunk, random: EpisodeRandom) -> np.ndarray:
     if method.reads_maps:
         with threads_of(chunk.bank, reads_maps=True):
             return method.score_maps(chunk.related).float().cpu().numpy()
-    half = chunk.bank.product_dtype == torch.bfloat16
-    with torch.autocast(chunk.bank.device.type, torch.bfloat16, enabled=half):
+    with half_where_asked(chunk.bank):
         return method.score(chunk.episode, random).float().cpu().numpy()
 
 
