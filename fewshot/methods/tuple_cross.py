@@ -34,11 +34,12 @@ class TupleCross(nn.Module):
         self.register_buffer("chosen", chosen.float(), persistent=False)
 
     def map(self, tokens: Tensor) -> Tensor:
-        """Tokens [..., n, c] -> their share of key and value at each place of a tuple, [..., n*cardinality, 2*width]."""
-        shape = (self.width, self.cardinality, self.channels)
-        weights = torch.stack([layer.weight.view(shape) for layer in (self.key, self.value)])  # [2, width, w, c]
-        weights = weights.permute(3, 2, 0, 1).flatten(1)  # [c, w*2*width]
-        return (tokens @ weights).unflatten(-1, (self.cardinality, -1)).flatten(-3, -2)
+        """Tokens [..., n, c] -> their share of keys and values at each place of a tuple, [..., n*w, 2*width]."""
+        halves = zip(*(layer.weight.split(self.channels, dim=1) for layer in (self.key, self.value)), strict=True)
+        mapped = [
+            torch.cat([tokens @ weight.T for weight in both], dim=-1) for both in halves
+        ]  # [..., n, 2*width] each
+        return torch.stack(mapped, dim=-2).flatten(-3, -2)
 
     def forward(self, support: Tensor, query: Tensor) -> Tensor:
         """Mapped support [b, way, shot, m, 2*width], query [b, q, m, 2*width] -> mean squared distance over tuples
