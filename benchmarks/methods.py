@@ -56,8 +56,11 @@ def build(name: str) -> Method:
 def rate(method: Method, bank: FeatureBank, options: argparse.Namespace) -> tuple[float, float, int]:
     """Episodes a second of a list, the seconds of its first few alone, and how long it is."""
     few, many = [], []
-    first = seconds(lambda: score_episodes(method, bank, draw(bank, options.shot, TRIAL))) / TRIAL
-    rows = draw(bank, options.shot, int(np.clip(options.seconds / first, 2 * TRIAL, 4_000)))
+    rows = draw(bank, options.shot, 4_000)
+    score_episodes(method, bank, rows[:TRIAL])
+    first, second = (seconds(lambda n=n: score_episodes(method, bank, rows[: n * TRIAL])) for n in (1, 4))
+    each = max(second - first, 1e-3) / (3 * TRIAL)
+    rows = rows[: int(np.clip(options.seconds / each, 4 * TRIAL, len(rows)))]
     for _ in range(options.rounds):
         few.append(seconds(lambda: score_episodes(method, bank, rows[:TRIAL])))
         many.append(seconds(lambda: score_episodes(method, bank, rows)))

@@ -50,6 +50,7 @@ KEYWORDS = {
     "chamferpp": [{}, {"length": 2, "scale": 3.0}],
     "simpleshot": [{}, {"transform": "l2"}, {"transform": "none"}],
     "probe": [{"steps": 9}, {"strength": 5.0, "steps": 9}],
+    "can": [{"reduction": 2}, {"reduce": "sum", "scale": 1.0, "tau": 0.5}],
     "arn": [{"channels": 16, "width": 3}],
     "cmn_j": [{"saliencies": 3, "key_size": 4}, {"saliencies": 2, "key_size": 4, "objective": "hinge"}],
 }
