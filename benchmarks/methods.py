@@ -1,8 +1,8 @@
 """Episodes a second of every head, and three of them against plain versions of the same equations.
 
 5-way episodes with one query, of cubes 2048 x 8 x 7 x 7 with 16 bits in a bank, scored as `evaluate` scores a list: a
-list begins with reading its videos, so longer ones are faster. The plain versions (`plain_methods.py`) have what they
-read of videos in memory, ours read cubes. Both sides take turns in this process; ratios are those of
+list begins with reading each of its videos once, which is told apart. The plain versions (`plain_methods.py`) have what
+they read of videos in memory, ours read cubes. Both sides take turns in this process; ratios are those of
 medians over the rounds. Give GOMP_SPINCOUNT=3000, as the commands do for themselves.
 
     python benchmarks/methods.py [--rounds 3] [--seconds 4] [--only trx,otam] [--shot 1] [--store bench.zarr]
@@ -33,7 +33,7 @@ from mastaf.fewshot.scoring import score_episodes
 from torch import Tensor
 
 CUBE, VIDEOS = (2048, 8, 7, 7), {"train": (12, 12), "test": (10, 250)}
-TRIAL = 16  # episodes by which the length of a list is chosen
+PART = 32  # episodes that lists are made of
 
 
 def draw(bank: FeatureBank, shot: int, count: int) -> EpisodeRows:
@@ -54,27 +54,36 @@ def build(name: str) -> Method:
 
 
 def rate(method: Method, bank: FeatureBank, options: argparse.Namespace) -> tuple[float, float, int]:
-    """Episodes a second of a list, the seconds of its first few alone, and how long it is."""
-    few, many = [], []
-    rows = draw(bank, options.shot, 4_000)
-    score_episodes(method, bank, rows[:TRIAL])
-    first, second = (seconds(lambda n=n: score_episodes(method, bank, rows[: n * TRIAL])) for n in (1, 4))
-    each = max(second - first, 1e-3) / (3 * TRIAL)
-    rows = rows[: int(np.clip(options.seconds / each, 4 * TRIAL, len(rows)))]
+    """Episodes a second, without what a list begins with, that beginning in seconds, and how many were taken.
+
+    Lists repeat a short one, so that a longer list asks for the same videos.
+    """
+    part, begun, each = draw(bank, options.shot, PART), [], []
+    taken = [time_list(method, bank, part, copies) for copies in (1, 1, 2)]  # the first one warms up
+    copies = int(np.clip(options.seconds / max(taken[2] - taken[1], 1e-3), 2, 128))
     for _ in range(options.rounds):
-        few.append(seconds(lambda: score_episodes(method, bank, rows[:TRIAL])))
-        many.append(seconds(lambda: score_episodes(method, bank, rows)))
-    return len(rows) / statistics.median(many), statistics.median(few), len(rows)
+        once, whole = time_list(method, bank, part, 1), time_list(method, bank, part, 1 + copies)
+        each.append(max(whole - once, 1e-6) / (copies * PART))
+        begun.append(once - PART * each[-1])
+    return 1 / statistics.median(each), statistics.median(begun), copies * PART
+
+
+def time_list(method: Method, bank: FeatureBank, part: EpisodeRows, copies: int) -> float:
+    columns = (part.support, part.query, part.labels, part.classes)
+    rows = EpisodeRows(*(np.concatenate([column] * copies) for column in columns))
+    return seconds(lambda: score_episodes(method, bank, rows))
 
 
 def every_method(bank: FeatureBank, options: argparse.Namespace, names: list[str]) -> None:
     """A row for each method."""
-    print(f"\n| method | episodes/s, {options.shot}-shot | of a list of | first {TRIAL} alone, s | peak rss, MB |")
+    videos = len(np.unique(draw(bank, options.shot, PART).support))
+    print(f"\n| method | episodes/s, {options.shot}-shot | over episodes | beginning, s | peak rss, MB |")
     print("|---|---|---|---|---|")
     for name in names:
-        found, once, count = rate(build(name), bank, options)
+        found, begun, count = rate(build(name), bank, options)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-        print(f"| `{name}` | {found:,.0f} | {count:,} | {once:.2f} | {peak:,.0f} |", flush=True)
+        print(f"| `{name}` | {found:,.0f} | {count:,} | {begun:.2f} | {peak:,.0f} |", flush=True)
+    print(f"\nA beginning: {videos} videos and more are read.")
 
 
 def plain_of(name: str, method: Method) -> dict[str, tuple[Callable[[Tensor, Tensor], Tensor], int]]:

@@ -268,6 +268,16 @@ def test_maps_to_show_are_maps_over_the_cube(name, adapter):
 
 
 @each_method
+@with_and_without_adapter
+def test_draws_are_those_of_the_episode_by_its_number(name, adapter):
+    method = make(name, adapter=adapter).eval()
+    episode = draw(method)
+    first, again, later = scores(method, episode), scores(method, episode), scores(method, episode, first=7)
+    assert torch.equal(first, again)
+    assert torch.equal(first, later) == (not method.draws)
+
+
+@each_method
 def test_scoring_leaves_the_method_and_the_episode_alone(name):
     method = make(name).eval()
     episode = draw(method)
