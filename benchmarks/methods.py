@@ -33,6 +33,8 @@ from mastaf.fewshot.scoring import score_episodes
 from torch import Tensor
 
 CUBE, VIDEOS = (2048, 8, 7, 7), {"train": (12, 12), "test": (10, 250)}
+Plain = Callable[[Tensor, Tensor], Tensor]
+
 PART = 32  # episodes that lists are made of
 
 
@@ -60,7 +62,7 @@ def rate(method: Method, bank: FeatureBank, options: argparse.Namespace) -> tupl
     """
     part, begun, each = draw(bank, options.shot, PART), [], []
     taken = [time_list(method, bank, part, copies) for copies in (1, 1, 2)]  # the first one warms up
-    copies = int(np.clip(options.seconds / max(taken[2] - taken[1], 1e-3), 2, 128))
+    copies = int(np.clip(options.seconds / max(taken[2] - taken[1], 1e-3), 4, 128))
     for _ in range(options.rounds):
         once, whole = time_list(method, bank, part, 1), time_list(method, bank, part, 1 + copies)
         each.append(max(whole - once, 1e-6) / (copies * PART))
@@ -86,7 +88,7 @@ def every_method(bank: FeatureBank, options: argparse.Namespace, names: list[str
     print(f"\nA beginning: {videos} videos and more are read.")
 
 
-def plain_of(name: str, method: Method) -> dict[str, tuple[Callable[[Tensor, Tensor], Tensor], int]]:
+def plain_of(name: str, method: Method) -> dict[str, tuple[Plain, int]]:
     """Plain versions of a method, each with the episodes that it is given a round."""
     if isinstance(method, TRX):
         return {"a query and a class at a time": (lambda s, q: plain_methods.trx(s, q, method), 4)}
@@ -106,25 +108,22 @@ def against_plain(bank: FeatureBank, options: argparse.Namespace, name: str, cou
     with torch.no_grad():
         means = mean_cubes(bank, np.arange(len(bank)), method.readout).flatten(2)  # [n, c, t or 1]
     means = means.transpose(1, 2) if method.readout == "seq" else means.squeeze(2)  # [n, t, c] or [n, c]
+
+    def slowly(plain: Plain, few: int) -> np.ndarray:
+        with torch.no_grad():
+            found = [plain(means[rows.support[i]], means[rows.query[i]]) for i in range(few)]
+        return torch.stack(found).numpy()
+
     for what, (plain, few) in plain_of(name, method).items():
-        ours, theirs = [], []
-        for number in range(options.rounds + 1):
-            found: list[np.ndarray] = []
-            slow: list[Tensor] = []
-            mine = count / seconds(lambda found=found: found.append(score_episodes(method, bank, rows)))
-            with torch.no_grad():
-                alone = seconds(
-                    lambda slow=slow, plain=plain, few=few: slow.extend(
-                        plain(means[rows.support[i]], means[rows.query[i]]) for i in range(few)
-                    )
-                )
-            if number:  # the first round warms up
-                ours.append(mine)
-                theirs.append(few / alone)
+        times: list[list[float]] = [[], []]
+        for _ in range(options.rounds + 1):  # the first round warms up
+            times[0].append(seconds(lambda: score_episodes(method, bank, rows)))
+            times[1].append(seconds(lambda plain=plain, few=few: slowly(plain, few)))
         if not method.draws:
-            np.testing.assert_allclose(found[0][:few], torch.stack(slow).numpy(), rtol=2e-3, atol=2e-3)
-        fast, base = statistics.median(ours), statistics.median(theirs)
-        print(f"| `{name}`, {what} | {base:.1f} | {fast:,.0f} ({count:,}) | {fast / base:.0f} x |", flush=True)
+            found = score_episodes(method, bank, rows)[:few]
+            np.testing.assert_allclose(found, slowly(plain, few), rtol=2e-3, atol=2e-3)
+        ours, base = (n / statistics.median(part[1:]) for n, part in zip((count, few), times, strict=True))
+        print(f"| `{name}`, {what} | {base:.1f} | {ours:,.0f} ({count:,}) | {ours / base:.0f} x |", flush=True)
 
 
 def main() -> None:

@@ -80,9 +80,9 @@ class TRX(Method):
     def forward(self, episode: Episode) -> Tensor:
         """Logits [b, q, way]."""
         support, query = self._tokens(episode.support), self._tokens(episode.query)
-        size = self._episodes_at_once(*support.shape[1:3], query.shape[1])
+        size = self._episodes_at_once(support.shape[1] * support.shape[2] + query.shape[1])
         parts = zip(support.split(size), query.split(size), strict=True)
-        return torch.cat([self._match(*([cross.map(of) for cross in self.crosses] for of in part)) for part in parts])
+        return torch.cat([self._match(self._map(of_support), self._map(of_query)) for of_support, of_query in parts])
 
     def score_rows(
         self,
@@ -112,9 +112,9 @@ class TRX(Method):
     def _score_part(self, tokens: Tensor, rows: EpisodeRows, advance: Callable[[int], None] | None) -> Tensor:
         """Logits float32 [e, q, way] of episodes of videos with tokens [n, t, c]."""
         videos, places = used_videos(rows)
-        mapped = [cross.map(tokens[torch.from_numpy(videos).to(tokens.device)]) for cross in self.crosses]
+        mapped = self._map(tokens[torch.from_numpy(videos).to(tokens.device)])
         support, query = (torch.from_numpy(part).to(tokens.device) for part in places)
-        size, found = self._episodes_at_once(*support.shape[1:], query.shape[1]), []
+        size, found = self._episodes_at_once(support[0].numel() + query[0].numel()), []
         for of_support, of_query in zip(support.split(size), query.split(size), strict=True):
             found.append(
                 self._match([part[of_support] for part in mapped], [part[of_query] for part in mapped]).float()
@@ -123,13 +123,18 @@ class TRX(Method):
                 advance(len(of_query))
         return torch.cat(found)
 
+    def _map(self, tokens: Tensor) -> list[Tensor]:
+        """Tokens [..., n, c] -> those of each cross, [..., m, 2*width]."""
+        return [cross.map(tokens) for cross in self.crosses if isinstance(cross, TupleCross)]
+
     def _match(self, support: Sequence[Tensor], query: Sequence[Tensor]) -> Tensor:
         """Mapped tokens of each cross, [b, way, shot, m, 2*width] and [b, q, m, 2*width] -> logits [b, q, way]."""
         return -torch.stack([cross(*part) for cross, *part in zip(self.crosses, support, query, strict=True)]).mean(0)
 
-    def _episodes_at_once(self, way: int, shot: int, q: int) -> int:
+    def _episodes_at_once(self, videos: int) -> int:
+        """How many, of so many videos each."""
         most = max(comb(self.length, cardinality) for cardinality in self.used)
-        return max(1, _TUPLE_BYTES // (8 * self.width * most * (way * shot + q)))  # key and value, float32
+        return max(1, _TUPLE_BYTES // (8 * self.width * most * videos))  # key and value, float32
 
     def _tokens(self, cubes: Tensor) -> Tensor:
         """Cubes [..., c, t, h, w] -> tokens [..., n, c] that know their place."""
