@@ -312,7 +312,7 @@ def test_protogan_learns_prototypes_and_is_the_same_each_time(separable):
 
 
 def test_protogan_generates_what_is_of_its_class(separable):
-    method, read, numbers = fit_protogan(separable, hidden=64, gan_steps=200, gan_lr=0.004)
+    method, read, numbers = fit_protogan(separable, hidden=64, gan_steps=60, gan_lr=0.01)
     means = torch.stack([read[numbers == n].mean(0) for n in range(6)])
     with torch.no_grad():
         prototypes = torch.stack([method.encoder(read[numbers == n]).mean(0) for n in range(6)])

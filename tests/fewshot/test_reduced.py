@@ -45,7 +45,8 @@ READERS = [name for name in METHODS if build(name).readout != "cube" or name == 
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_a_list_is_scored_as_its_cubes_are(name, bank, rows):
+def test_a_list_is_scored_as_its_cubes_are(name, bank, rows, monkeypatch):
+    monkeypatch.setattr("mastaf.fewshot.scoring._CHUNK_EPISODES", 16)
     method, done = build(name), []
     found = score_episodes(method, bank, rows, seed=5, advance=done.append, kept=KeptMaps())
     assert sum(done) == len(rows)
