@@ -152,6 +152,9 @@ class ARN(Method):
     def _relate(self, pairs: Tensor) -> Tensor:
         """pairs [b, m, 2, channels, channels] -> relations [b, m, 1]."""
         values = pairs
+        if not self.training:  # with channels last in memory convolutions and poolings are faster, their slopes are not
+            last = pairs.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            values = last.unflatten(0, pairs.shape[:2])
         for number, block in enumerate(self.compare):
             moved = block(values)
             values = moved if number == 0 else values + moved

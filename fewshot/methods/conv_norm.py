@@ -28,7 +28,7 @@ class ConvNorm(nn.Module):
         """values [b, m, inputs, *sizes] -> [b, m, outputs, *sizes]; in training it moves the running statistics."""
         b, m = values.shape[:2]
         if not self.training:
-            return self._fixed(values.flatten(0, 1)).unflatten(0, (b, m)).relu()
+            return self._fixed(values.flatten(0, 1)).relu_().unflatten(0, (b, m))
         found = self.conv(values.flatten(0, 1)).unflatten(0, (b, m))  # [b, m, outputs, *sizes]
         # An episode's channels are channels of its own to torch's normalisation, which at momentum 1 tells the
         # statistics of this call.
