@@ -30,11 +30,14 @@ class ARN(Method):
     shots. A comparator (four 3x3 convolutions, each halving, the last three residual, then two linear layers) turns the
     pair [class, query] into a relation in (0, 1): the logit. The loss is its squared distance to the one-hot label.
 
+    It learns nothing in its first updates: until it tells pairs apart, the share of a query's own class is the best
+    answer to all. What matters is their number, so an update sees one episode.
+
     State: project, detect.*, locate, compare.*, hidden, relate.
 
     Differs from the paper in: the backbone is frozen and the encoder is one projection; the detector's two poolings
     over time are one maximum, so that any t will do; running statistics move slowly; no self-supervision, which the
-    authors' published settings leave out too; that the loss is squared is recalled.
+    authors' published settings leave out too; that the loss is squared, and one episode an update, are recalled.
     """
 
     defaults = Defaults(
@@ -43,6 +46,7 @@ class ARN(Method):
         schedule="step",
         step_every=50_000,
         step_factor=0.5,
+        batch=1,
         episodes=100_000,
         query_mode="per_class",
         queries=3,

@@ -28,7 +28,8 @@ class ProtoGAN(Method):
     episode `n_synthetic` features are generated for each class, and a linear softmax is fitted to real and generated
     ones, in weight one to one, by full-batch Adam (0.001) from zero; its outputs are the logits.
 
-    Adversarial training is slow: stopped early (gan_steps), it leaves features that are worse than none.
+    In training a prototype is the mean of one to five videos, by chance: with those of five alone, the generator makes
+    features that are worse than none, at one shot most of all. So does training that is stopped early (gan_steps).
 
     State: encoder.*, generator.*, `length`, and `signed`, whether features may be negative (else the generator's are
     not).
