@@ -20,6 +20,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 CUBE, WAY, SHOT, CLASSES = (32, 4, 3, 2), 4, 3, 9
 # Keywords that make another method of one of the table, as `name/variant`, or keep tests of a method cheap.
 MORE = {
+    "baseline": {"epochs": 20, "support_lr": 0.05},
+    "baselinepp": {"epochs": 20, "support_lr": 0.05},
     "matchingnet/fce": {"variant": "fce", "width": 16},
     "trx": {"width": 48},
     "trx/space": {"tokens": "space", "width": 48},
