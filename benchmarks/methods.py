@@ -35,7 +35,7 @@ from torch import Tensor
 CUBE, VIDEOS = (2048, 8, 7, 7), {"train": (12, 12), "test": (10, 250)}
 Plain = Callable[[Tensor, Tensor], Tensor]
 
-PART = 32  # episodes that lists are made of
+PART, MOST = 32, 128  # episodes that lists are made of, and how often they repeat them
 
 
 def draw(bank: FeatureBank, shot: int, count: int) -> EpisodeRows:
@@ -60,14 +60,15 @@ def rate(method: Method, bank: FeatureBank, options: argparse.Namespace) -> tupl
 
     Lists repeat a short one, so that a longer list asks for the same videos.
     """
-    part, begun, each = draw(bank, options.shot, PART), [], []
-    taken = [time_list(method, bank, part, copies) for copies in (1, 1, 2)]  # the first one warms up
-    copies = int(np.clip(options.seconds / max(taken[2] - taken[1], 1e-3), 4, 128))
-    for _ in range(options.rounds):
-        once, whole = time_list(method, bank, part, 1), time_list(method, bank, part, 1 + copies)
-        each.append(max(whole - once, 1e-6) / (copies * PART))
-        begun.append(once - PART * each[-1])
-    return 1 / statistics.median(each), statistics.median(begun), copies * PART
+    part, copies = draw(bank, options.shot, PART), 2
+    once = [time_list(method, bank, part, 1) for _ in range(4)][1:]  # the first one warms up
+    whole = [time_list(method, bank, part, 1 + copies)]
+    while whole[0] - min(once) < options.seconds and copies < MOST:
+        copies *= 4
+        whole = [time_list(method, bank, part, 1 + copies)]
+    whole += [time_list(method, bank, part, 1 + copies) for _ in range(options.rounds - 1)]
+    each = max(statistics.median(whole) - statistics.median(once), 1e-6) / (copies * PART)
+    return 1 / each, statistics.median(once) - PART * each, copies * PART
 
 
 def time_list(method: Method, bank: FeatureBank, part: EpisodeRows, copies: int) -> float:
