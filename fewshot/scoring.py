@@ -10,7 +10,9 @@ from .buffers import Buffers
 from .cubes.bank import FeatureBank
 from .cubes.chunk import Chunk, Products
 from .cubes.chunks_ahead import can_make_ahead, made_ahead, threads_of
+from .cubes.reduced import half_where_asked
 from .episodes.episode import EpisodeRows
+from .episodes.randomness import EpisodeRandom
 from .errors import FewShotError
 from .methods.base import Method
 
@@ -80,19 +82,19 @@ def score_heads(
 ) -> list[np.ndarray]:
     """Logits float32 [e, q, way] of each method in evaluation mode, from view 0 alone, on shared episodes.
 
-    seed: for heads that draw while scoring; advance: called with the episodes done after each chunk; kept: where
+    seed: of the list, for heads that draw; advance: called with the episodes done after each chunk; kept: where
     relation maps are kept for the next time that this list is scored. Raises FewShotError when a logit is not finite.
     """
     were_training = [method.training for method in methods]
     try:
         with torch.no_grad():  # not inference_mode: a head that fits per episode must be able to undo it
-            found = _score_lists(methods, bank, rows, advance) if kept is None else {}
+            found = _score_lists(methods, bank, rows, EpisodeRandom(seed), advance, keep=kept is not None)
             rest = [number for number in range(len(methods)) if number not in found]
             parts: dict[int, list[np.ndarray]] = {number: [] for number in rest}
             ahead = all(methods[number].reads_maps for number in rest) and can_make_ahead(bank)
             for start, chunk in _chunks(bank, rows, train_class_ids, kept, ahead=ahead) if rest else ():
                 for number, part in parts.items():
-                    part.append(_score(methods[number].eval(), chunk, np.random.Philox(key=[seed, start])))
+                    part.append(_score(methods[number].eval(), chunk, EpisodeRandom(seed, start)))
                 if kept is not None:
                     kept.offer(start, chunk.products)
                 if advance is not None:
@@ -109,26 +111,36 @@ def score_heads(
 
 
 def _score_lists(
-    methods: Sequence[Method], bank: FeatureBank, rows: EpisodeRows, advance: Callable[[int], None] | None
+    methods: Sequence[Method],
+    bank: FeatureBank,
+    rows: EpisodeRows,
+    random: EpisodeRandom,
+    advance: Callable[[int], None] | None,
+    *,
+    keep: bool,
 ) -> dict[int, np.ndarray]:
-    """Logits float32 [e, q, way] of those methods that score a whole list at once, by their numbers."""
+    """Logits float32 [e, q, way] of those methods that score a whole list at once, by their numbers.
+
+    keep: heads that read relation maps leave some to be kept.
+    """
     found = {}
     for number, method in enumerate(methods):
+        if keep and method.reads_maps:
+            continue
         # A list is done when the last head has done it.
-        logits = method.eval().score_rows(bank, rows, advance if number == len(methods) - 1 else None)
+        logits = method.eval().score_rows(bank, rows, random, advance if number == len(methods) - 1 else None)
         if logits is not None:
             found[number] = logits.float().cpu().numpy()
     return found
 
 
-def _score(method: Method, chunk: Chunk, bits: np.random.Philox) -> np.ndarray:
+def _score(method: Method, chunk: Chunk, random: EpisodeRandom) -> np.ndarray:
     """Logits float32 [b, q, way]."""
     if method.reads_maps:
         with threads_of(chunk.bank, reads_maps=True):
             return method.score_maps(chunk.related).float().cpu().numpy()
-    half = chunk.bank.product_dtype == torch.bfloat16
-    with torch.autocast(chunk.bank.device.type, torch.bfloat16, enabled=half):
-        return method.score(chunk.episode, np.random.Generator(bits)).float().cpu().numpy()
+    with half_where_asked(chunk.bank):
+        return method.score(chunk.episode, random).float().cpu().numpy()
 
 
 def _chunks(

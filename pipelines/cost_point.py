@@ -24,6 +24,7 @@ from ..extract.backbones.registry import load_backbone
 from ..extract.errors import ExtractError
 from ..fewshot.environment import describe_device, resolve_device, versions
 from ..fewshot.episodes.episode import Episode
+from ..fewshot.episodes.randomness import EpisodeRandom
 from ..fewshot.errors import FewShotError
 from ..fewshot.methods.registry import load_method
 
@@ -102,7 +103,7 @@ def _episode(cube_shape: tuple[int, int, int, int], way: int, shot: int, device:
 
 @torch.no_grad()
 def _score(head: Any, episode: Episode) -> Tensor:
-    return head.score(episode, np.random.Generator(np.random.Philox(key=0))).cpu()  # [b=1, q=1, way]
+    return head.score(episode, EpisodeRandom()).cpu()  # [b=1, q=1, way]
 
 
 def _times(call: Callable[[], Tensor], repeats: int) -> np.ndarray:

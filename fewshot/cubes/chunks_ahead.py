@@ -3,11 +3,12 @@
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from ..buffers import Buffers
+from ..threads import one_thread
 from .bank import FeatureBank
 from .chunk import Chunk
 
@@ -48,17 +49,7 @@ def threads_of(bank: FeatureBank, *, reads_maps: bool) -> AbstractContextManager
 
     That depends on no other head: its bits are the same alone and beside others.
     """
-    return _one_thread() if reads_maps and can_make_ahead(bank) else nullcontext()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    return one_thread() if reads_maps and can_make_ahead(bank) else nullcontext()
 
 
 def _make(chunk: Chunk) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..episodes.episode import Episode, EpisodeRows
+from ..episodes.randomness import EpisodeRandom
 from .bank import FeatureBank
 
 if TYPE_CHECKING:
@@ -16,40 +17,51 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 64 * 2**20  # float32 cubes read at once
 
 
-def pays(bank: FeatureBank, rows: EpisodeRows) -> bool:
-    """Whether the episodes ask for more videos than the bank has."""
-    return rows.support.size + rows.query.size > len(bank)
-
-
 def mean_cubes(bank: FeatureBank, videos: np.ndarray, readout: str) -> Tensor:
     """What a head of this readout reads of videos int64 [n], float32 [n, c, t or 1, 1, 1]."""
     axes = (-2, -1) if readout == "seq" else (-3, -2, -1)
-    each = max(1, _BLOCK_BYTES // (4 * int(np.prod(bank.store.spec.cube_shape))))
-    blocks = np.array_split(videos, -(-len(videos) // each))
+    blocks = in_blocks(videos, bank.store.spec.cube_shape)
     return torch.cat([bank.cubes(block).mean(axes, keepdim=True) for block in blocks])
 
 
+def in_blocks(videos: np.ndarray, cube_shape: tuple[int, int, int, int]) -> list[np.ndarray]:
+    """Videos int64 [n] in parts whose cubes are read at once."""
+    each = max(1, _BLOCK_BYTES // (4 * int(np.prod(cube_shape))))
+    return np.array_split(videos, -(-len(videos) // each))
+
+
+def used_videos(rows: EpisodeRows) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """The different videos of a list, int64 [n], and supports and queries as places among them."""
+    videos, places = np.unique(np.concatenate([rows.support.ravel(), rows.query.ravel()]), return_inverse=True)
+    support, query = np.split(places, [rows.support.size])
+    return videos, (support.reshape(rows.support.shape), query.reshape(rows.query.shape))
+
+
+def half_where_asked(bank: FeatureBank) -> torch.autocast:
+    """A context in which products have bfloat16 operands if the bank is asked for these."""
+    return torch.autocast(bank.device.type, torch.bfloat16, enabled=bank.product_dtype == torch.bfloat16)
+
+
 def score_means(
-    method: "Method", bank: FeatureBank, rows: EpisodeRows, advance: Callable[[int], None] | None
+    method: "Method",
+    bank: FeatureBank,
+    rows: EpisodeRows,
+    random: EpisodeRandom,
+    advance: Callable[[int], None] | None,
 ) -> Tensor:
-    """Logits float32 [e, q, way] of a list; a head that draws takes its numbers one episode after the other."""
+    """Logits float32 [e, q, way] of a list."""
     from ..scoring import chunks
 
-    videos, places = np.unique(np.concatenate([rows.support.ravel(), rows.query.ravel()]), return_inverse=True)
+    videos, (supports, queries) = used_videos(rows)
     means = mean_cubes(bank, videos, method.readout)
-    supports, queries = (
-        part.reshape(wanted.shape)
-        for part, wanted in zip(np.split(places, [rows.support.size]), (rows.support, rows.query), strict=True)
-    )
     local = EpisodeRows(supports, queries, rows.labels, rows.classes)
     c, t = means.shape[1:3]
-    rng, half = np.random.Generator(np.random.Philox(key=0)), bank.product_dtype == torch.bfloat16
     found = []
-    for _, part in chunks(local, (c, t, 1, 1)):
+    for start, part in chunks(local, (c, t, 1, 1)):
         labels, ids = bank.labels(part, None)
         episode = Episode(_take(means, part.support), _take(means, part.query), labels, ids)
-        with torch.autocast(bank.device.type, torch.bfloat16, enabled=half):
-            found.append(method.score(episode, rng).float())
+        with half_where_asked(bank):
+            found.append(method.score(episode, random.after(start)).float())
         if advance is not None:
             advance(len(part))
     return torch.cat(found)

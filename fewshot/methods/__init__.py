@@ -22,5 +22,6 @@ METHODS = {
     "hyrsm": "mastaf.fewshot.methods.hyrsm:HyRSM",
     "chamferpp": "mastaf.fewshot.methods.chamferpp:ChamferPlusPlus",
     "simpleshot": "mastaf.fewshot.methods.simpleshot:SimpleShot",
+    "can": "mastaf.fewshot.methods.can:CAN",
     "probe": "mastaf.fewshot.methods.probe:LinearProbe",
 }

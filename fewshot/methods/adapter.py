@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from ..cubes.bank import FeatureBank
 from ..episodes.episode import Episode
+from ..episodes.randomness import EpisodeRandom
 from .base import Method
 
 
@@ -71,9 +72,9 @@ class Adapted(Method):
         """Not episodic, so on the cubes as they are."""
         self.method.fit(bank, rng)
 
-    def score(self, episode: Episode, rng: np.random.Generator) -> Tensor:
+    def score(self, episode: Episode, random: EpisodeRandom) -> Tensor:
         """Logits [b, q, way] at test time."""
-        return self.method.score(self._adapt(episode), rng)
+        return self.method.score(self._adapt(episode), random)
 
     def attention(self, episode: Episode) -> dict[str, Tensor]:
         """The inner method's maps."""

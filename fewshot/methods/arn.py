@@ -1,17 +1,23 @@
 """ARN: second-order descriptors of attended cubes, compared by a small convolutional network."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..episodes.episode import Episode
+from ..cubes.bank import FeatureBank
+from ..cubes.reduced import half_where_asked, in_blocks, used_videos
+from ..episodes.episode import Episode, EpisodeRows
+from ..episodes.randomness import EpisodeRandom
 from ..errors import FewShotError
 from .base import Defaults, Method
 from .checks import require_count, require_number
 from .conv_norm import ConvNorm
 from .readout import widened
+
+# Bytes of the first maps of the pairs that are compared at once.
+_PAIR_BYTES = 64 * 2**20
 
 
 class ARN(Method):
@@ -24,11 +30,14 @@ class ARN(Method):
     shots. A comparator (four 3x3 convolutions, each halving, the last three residual, then two linear layers) turns the
     pair [class, query] into a relation in (0, 1): the logit. The loss is its squared distance to the one-hot label.
 
+    It learns nothing in its first updates: until it tells pairs apart, the share of a query's own class is the best
+    answer to all. What matters is their number, so an update sees one episode.
+
     State: project, detect.*, locate, compare.*, hidden, relate.
 
     Differs from the paper in: the backbone is frozen and the encoder is one projection; the detector's two poolings
     over time are one maximum, so that any t will do; running statistics move slowly; no self-supervision, which the
-    authors' published settings leave out too; that the loss is squared is recalled.
+    authors' published settings leave out too; that the loss is squared, and one episode an update, are recalled.
     """
 
     defaults = Defaults(
@@ -37,6 +46,7 @@ class ARN(Method):
         schedule="step",
         step_every=50_000,
         step_factor=0.5,
+        batch=1,
         episodes=100_000,
         query_mode="per_class",
         queries=3,
@@ -76,13 +86,38 @@ class ARN(Method):
 
     def forward(self, episode: Episode) -> Tensor:
         """Logits [b, q, way]: relations in (0, 1)."""
-        (b, way, shot), q = episode.support.shape[:3], episode.query.shape[1]
-        videos = torch.cat([episode.support.flatten(1, 2), episode.query], dim=1)  # [b, way*shot + q, c, t, h, w]
+        (way, shot), videos = (
+            episode.support.shape[1:3],
+            torch.cat([episode.support.flatten(1, 2), episode.query], dim=1),
+        )
         found = self.describe_cubes(widened(videos))  # [b, way*shot + q, channels, channels]
-        classes = found[:, : way * shot].unflatten(1, (way, shot)).mean(2)  # [b, way, channels, channels]
-        asked = found[:, way * shot :].unsqueeze(2).expand(b, q, way, -1, -1)
-        pairs = torch.stack([classes.unsqueeze(1).expand_as(asked), asked], dim=3)  # [b, q, way, 2, channels, channels]
-        return self._relate(pairs.flatten(1, 2)).view(b, q, way)
+        return self._compare(found[:, : way * shot].unflatten(1, (way, shot)), found[:, way * shot :])
+
+    def score_rows(
+        self,
+        bank: FeatureBank,
+        rows: EpisodeRows,
+        random: EpisodeRandom,
+        advance: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """Logits [e, q, way]: each video is described once, however many episodes it is in."""
+        with half_where_asked(bank):
+            return self._score_list(bank, rows, advance)
+
+    def _score_list(self, bank: FeatureBank, rows: EpisodeRows, advance: Callable[[int], None] | None) -> Tensor:
+        videos, (support, query) = used_videos(rows)
+        blocks = in_blocks(videos, bank.store.spec.cube_shape)
+        found = torch.cat([self.describe_cubes(bank.cubes(block).unsqueeze(0))[0] for block in blocks])  # [n, ch, ch]
+        each = max(1, _PAIR_BYTES // (4 * self.width * self.channels**2 * query.shape[1] * support.shape[1]))
+        logits = []
+        for start in range(0, len(rows), each):
+            part = slice(start, start + each)
+            logits.append(
+                self._compare(*(found[torch.from_numpy(of[part]).to(found.device)] for of in (support, query)))
+            )
+            if advance is not None:
+                advance(len(support[part]))
+        return torch.cat(logits)
 
     def loss(self, episode: Episode, *, smoothing: float = 0.0) -> Tensor:
         """Mean squared distance of the relations to the (smoothed) one-hot labels; a scalar."""
@@ -111,9 +146,19 @@ class ARN(Method):
         found = self.locate(self.detect(x).flatten(0, 1)).amax(2, keepdim=True)  # [b*m, 1, 1, h, w]
         return torch.sigmoid(found).unflatten(0, x.shape[:2])
 
+    def _compare(self, support: Tensor, query: Tensor) -> Tensor:
+        """Descriptors support [b, way, shot, ch, ch], query [b, q, ch, ch] -> relations [b, q, way]."""
+        (b, way), q = support.shape[:2], query.shape[1]
+        asked = query.unsqueeze(2).expand(-1, -1, way, -1, -1)  # [b, q, way, ch, ch]
+        pairs = torch.stack([support.mean(2).unsqueeze(1).expand_as(asked), asked], dim=3)  # [b, q, way, 2, ch, ch]
+        return self._relate(pairs.flatten(1, 2)).view(b, q, way)
+
     def _relate(self, pairs: Tensor) -> Tensor:
         """pairs [b, m, 2, channels, channels] -> relations [b, m, 1]."""
         values = pairs
+        if not self.training:  # with channels last in memory convolutions and poolings are faster, their slopes are not
+            last = pairs.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            values = last.unflatten(0, pairs.shape[:2])
         for number, block in enumerate(self.compare):
             moved = block(values)
             values = moved if number == 0 else values + moved

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from ...cache.console import unknown_name
 from ..cubes.bank import FeatureBank
-from ..cubes.reduced import pays, score_means
+from ..cubes.reduced import score_means
 from ..episodes.episode import Episode, EpisodeRows
+from ..episodes.randomness import EpisodeRandom
 from ..errors import FewShotError
 from ..related import RelatedEpisode
 
@@ -147,8 +148,8 @@ class Method(nn.Module):
     def fit(self, bank: FeatureBank, rng: np.random.Generator) -> None:
         """Train what is not trained episodically, from the train split's feature bank."""
 
-    def score(self, episode: Episode, rng: np.random.Generator) -> Tensor:
-        """Logits [b, q, way] at test time; `rng` is for heads that fit per episode."""
+    def score(self, episode: Episode, random: EpisodeRandom) -> Tensor:
+        """Logits [b, q, way] at test time; `random` is for heads that draw, each episode from its own generator."""
         return self(episode)
 
     def score_maps(self, related: RelatedEpisode) -> Tensor:
@@ -156,16 +157,18 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def score_rows(
-        self, bank: FeatureBank, rows: EpisodeRows, advance: Callable[[int], None] | None = None
+        self,
+        bank: FeatureBank,
+        rows: EpisodeRows,
+        random: EpisodeRandom,
+        advance: Callable[[int], None] | None = None,
     ) -> Tensor | None:
         """Logits [e, q, way] of a whole list at once, those of `score` up to rounding; None where chunks are as good.
 
-        Here: from the means of cubes, for a head that reads no more. A head that draws has draws of its own.
+        Here: from the means of cubes, for a head that reads no more.
         rows: positions in the bank's `keys`; advance: called with the number of episodes done, as they are done.
         """
-        if self.readout == "cube" or not pays(bank, rows):
-            return None
-        return score_means(self, bank, rows, advance)
+        return None if self.readout == "cube" else score_means(self, bank, rows, random, advance)
 
     def loss_maps(self, related: RelatedEpisode, *, smoothing: float = 0.0) -> Tensor:
         """The loss from relation maps, that of `loss`; only where `reads_maps`."""

@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..episodes.episode import Episode
+from ..episodes.randomness import EpisodeRandom
+from ..threads import one_thread
 from .base import Defaults, Method
 from .base_classes import class_loss, videos_and_classes
 from .checks import require_count, require_number
 from .readout import vectors
-from .support_sgd import MomentumSGD, draw, one_hot_ways, shares
+from .support_sgd import SupportSGD, draw, mini_batches, products, reach, spread
 
 
 class Baseline(Method):
@@ -53,7 +54,7 @@ class Baseline(Method):
 
     def forward(self, episode: Episode) -> Tensor:
         """Logits [b, q, way] of one fixed draw."""
-        return self.score(episode, np.random.default_rng(0))
+        return self.score(episode, EpisodeRandom())
 
     def loss(self, episode: Episode, *, smoothing: float = 0.0) -> Tensor:
         """Cross-entropy of every video over the training classes; without these that of the queries."""
@@ -62,20 +63,23 @@ class Baseline(Method):
         read, ids = videos_and_classes(episode)
         return class_loss(self.classifier(read), ids, smoothing=smoothing)
 
-    def score(self, episode: Episode, rng: np.random.Generator) -> Tensor:
+    @one_thread()
+    def score(self, episode: Episode, random: EpisodeRandom) -> Tensor:
         """Logits [b, q, way] of the fitted classifiers."""
         support, query = vectors(episode.support), vectors(episode.query)  # [b, way, shot, c], [b, q, c]
-        drawn = draw(rng, support, epochs=self.epochs, mini_batch=self.mini_batch)
-        flat, wanted = support.flatten(1, 2), one_hot_ways(support)  # [b, n, c], [way, n]
-        first = drawn.weight @ flat.transpose(1, 2)  # [b, way, n], of the initial weights and the supports
-        gram = flat @ flat.transpose(1, 2)  # [b, n, n]
-        start = torch.ones((), dtype=flat.dtype, device=flat.device)
-        fit = MomentumSGD(start, torch.zeros_like(first), drawn.bias, lr=self.support_lr)
-        for share in shares(drawn.batch, flat.dtype):  # [b, 1, n]
-            kept, own, bias = fit.values
-            logits = kept * first + own @ gram + bias.unsqueeze(2)  # [b, way, n]
-            error = (torch.softmax(logits, dim=1) - wanted) * share
-            fit.step(torch.zeros_like(kept), error, error.sum(-1))
-        kept, own, bias = fit.values
-        weights = kept * drawn.weight + own @ flat  # [b, way, c]
-        return query @ weights.transpose(1, 2) + bias.unsqueeze(1)
+        weight, bias, order = draw(random, support, epochs=self.epochs)
+        flat, (way, shot) = support.flatten(1, 2), support.shape[1:3]  # [b, n, c]
+        ways = torch.arange(way, device=flat.device).view(way, 1, 1)
+        # A bias is the weight of a 1 that stands beside every vector.
+        gram = (products(flat, flat) + 1).permute(1, 2, 0).contiguous()  # [n, n, b]
+        first = (products(weight, flat) + bias.unsqueeze(2)).permute(1, 2, 0).contiguous()  # [way, n, b]
+        # u = kept (w_0, bias_0) + own @ supports, along: its inner products with the supports.
+        fit = SupportSGD(gram.new_ones(()), torch.zeros_like(first), first, lr=self.support_lr)
+        for places, rows in mini_batches(order, gram, self.mini_batch):  # [m, b], [m, n, b]
+            kept, own, along = fit.values
+            logits = along.gather(1, places.expand(way, -1, -1))  # [way, m, b]
+            error = (torch.softmax(logits, dim=0) - (places // shot == ways).to(logits.dtype)) / len(places)
+            fit.step(torch.zeros_like(kept), spread(error, places, len(gram)), reach(error, rows))
+        kept, own, _ = fit.values
+        asked = products(query, weight) + bias.unsqueeze(1)  # [b, q, way]
+        return kept * asked + (products(query, flat) + 1) @ own.permute(2, 1, 0)

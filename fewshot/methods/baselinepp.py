@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..episodes.episode import Episode
+from ..episodes.randomness import EpisodeRandom
+from ..threads import one_thread
 from .base import Defaults, Method
 from .base_classes import class_loss, videos_and_classes
 from .checks import require_count, require_number
 from .readout import vectors
-from .support_sgd import MomentumSGD, draw, one_hot_ways, shares
+from .support_sgd import SupportSGD, draw, mini_batches, products, reach, spread
 
 
 class BaselinePlusPlus(Method):
@@ -53,7 +54,7 @@ class BaselinePlusPlus(Method):
 
     def forward(self, episode: Episode) -> Tensor:
         """Logits [b, q, way] of one fixed draw."""
-        return self.score(episode, np.random.default_rng(0))
+        return self.score(episode, EpisodeRandom())
 
     def loss(self, episode: Episode, *, smoothing: float = 0.0) -> Tensor:
         """Cross-entropy of every video over the training classes; without these that of the queries."""
@@ -63,31 +64,38 @@ class BaselinePlusPlus(Method):
         cosines = _unit(read) @ F.normalize(self.directions, dim=-1).T  # [m, Z]
         return class_loss(_scale(self.n_train_classes) * self.gains * cosines, ids, smoothing=smoothing)
 
-    def score(self, episode: Episode, rng: np.random.Generator) -> Tensor:
+    @one_thread()
+    def score(self, episode: Episode, random: EpisodeRandom) -> Tensor:
         """Logits [b, q, way] of the fitted classifiers."""
         support, query = _unit(vectors(episode.support)), _unit(vectors(episode.query))
-        drawn = draw(rng, support, epochs=self.epochs, mini_batch=self.mini_batch)
-        flat, wanted = support.flatten(1, 2), one_hot_ways(support)  # [b, n, c], [way, n]
-        first = drawn.weight @ flat.transpose(1, 2)  # [b, way, n], of the initial directions and the supports
-        gram = flat @ flat.transpose(1, 2)  # [b, n, n]
-        square = drawn.weight.square().sum(-1)  # [b, way]
-        scale = _scale(episode.way)
-        fit = MomentumSGD(torch.ones_like(square), torch.zeros_like(first), square.sqrt(), lr=self.support_lr)
-        for share in shares(drawn.batch, flat.dtype):  # [b, 1, n]
-            kept, own, gain = fit.values  # u = kept * initial + own @ supports
-            along = own @ gram  # [b, way, n]
-            inner = kept.unsqueeze(2) * first + along  # [b, way, n], u.x
-            length = (kept.square() * square + 2 * kept * (own * first).sum(-1) + (own * along).sum(-1)).sqrt()
-            cosines = inner / length.unsqueeze(2)
-            error = (torch.softmax(scale * gain.unsqueeze(2) * cosines, dim=1) - wanted) * share  # [b, way, n]
-            pulled = (error * cosines).sum(-1)  # [b, way]
-            slope, back = scale * gain / length, scale * gain * pulled / length.square()  # [b, way] each
-            moves = slope.unsqueeze(2) * error - back.unsqueeze(2) * own
-            fit.step(-back * kept, moves, scale * pulled)
-        kept, own, gain = fit.values
-        directions = kept.unsqueeze(2) * drawn.weight + own @ flat  # [b, way, c]
-        cosines = query @ F.normalize(directions, dim=-1).transpose(1, 2)  # [b, q, way]
-        return scale * gain.unsqueeze(1) * cosines
+        weight, _, order = draw(random, support, epochs=self.epochs)
+        flat, (way, shot) = support.flatten(1, 2), support.shape[1:3]  # [b, n, c]
+        ways, scale = torch.arange(way, device=flat.device).view(way, 1, 1), _scale(way)
+        gram = products(flat, flat).permute(1, 2, 0).contiguous()  # [n, n, b]
+        first = products(weight, flat).permute(1, 2, 0).contiguous()  # [way, n, b]
+        square = weight.square().sum(-1).T.contiguous()  # [way, b]
+        # u = kept w_0 + own @ supports, along: its inner products with the supports.
+        fit = SupportSGD(torch.ones_like(square), torch.zeros_like(first), first, square.sqrt(), lr=self.support_lr)
+        for places, rows in mini_batches(order, gram, self.mini_batch):  # [m, b], [m, n, b]
+            kept, own, along, gain = fit.values
+            length = _length(kept, own, along, first, square)  # [way, b]
+            cosines = along.gather(1, places.expand(way, -1, -1)) / length.unsqueeze(1)  # [way, m, b]
+            share = torch.softmax(scale * gain.unsqueeze(1) * cosines, dim=0)
+            error = scale * (share - (places // shot == ways).to(share.dtype)) / len(places)  # [way, m, b]
+            pulled = (error * cosines).sum(1)  # [way, b]
+            moved, back = error * (gain / length).unsqueeze(1), gain * pulled / length.square()
+            held = back.unsqueeze(1)
+            fit.step(
+                -back * kept, spread(moved, places, len(gram)) - held * own, reach(moved, rows) - held * along, pulled
+            )
+        kept, own, along, gain = fit.values
+        inner = kept.T.unsqueeze(1) * products(query, weight) + products(query, flat) @ own.permute(2, 1, 0)
+        return scale * (gain / _length(kept, own, along, first, square)).T.unsqueeze(1) * inner
+
+
+def _length(kept: Tensor, own: Tensor, along: Tensor, first: Tensor, square: Tensor) -> Tensor:
+    """|u| [way, b], of kept, square [way, b] and own, along, first [way, n, b]; u.u = kept u.w_0 + own u.s."""
+    return (kept.square() * square + (own * torch.addcmul(along, kept.unsqueeze(1), first)).sum(1)).sqrt()
 
 
 def _unit(values: Tensor) -> Tensor:

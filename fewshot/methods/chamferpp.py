@@ -5,7 +5,6 @@ from itertools import combinations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..episodes.episode import Episode
 from .base import Defaults, Method
@@ -46,13 +45,17 @@ class ChamferPlusPlus(Method):
 
     def forward(self, episode: Episode) -> Tensor:
         """Logits [b, q, way]."""
-        support, query = self._clips(episode.support), self._clips(episode.query)
-        n = query.shape[2]
-        alike = query.flatten(1, 2) @ support.flatten(1, 3).transpose(1, 2)  # [b, q*n, way*shot*n]
-        alike = alike.unflatten(1, (-1, n)).unflatten(3, (episode.way, -1))  # [b, q, n, way, shot*n]
+        support, query = sequences(episode.support), sequences(episode.query)  # [b, way, shot, t, c], [b, q, t, c]
+        (way, shot, t), clips = support.shape[1:4], self.clips.to(query.device)
+        frames = query.flatten(1, 2) @ support.flatten(1, 3).transpose(1, 2)  # [b, q*t, way*shot*t]
+        frames = frames.unflatten(1, (-1, t)).unflatten(3, (way, shot, t))  # [b, q, t, way, shot, t]
+        # A clip's inner product with another is the sum of those of their frames, place by place.
+        alike = sum(frames.index_select(2, place).index_select(5, place) for place in clips.T)
+        lengths = self._lengths(query)[:, :, :, None, None, None] * self._lengths(support)[:, None, None]
+        alike = (alike / lengths).flatten(4)  # [b, q, n, way, shot*n]
         return self.scale * (alike.amax(4).mean(2) + alike.amax(2).mean(3)) / 2
 
-    def _clips(self, cubes: Tensor) -> Tensor:
-        """Cubes [..., c, t, h, w] -> unit clips [..., n, length*c]."""
-        frames = sequences(cubes)  # [..., t, c]
-        return F.normalize(frames[..., self.clips.to(frames.device), :].flatten(-2), dim=-1)
+    def _lengths(self, frames: Tensor) -> Tensor:
+        """Of the clips of frames [..., t, c]: [..., n]."""
+        squares = frames.square().sum(-1)[..., self.clips.to(frames.device)].sum(-1)  # [..., n]
+        return squares.clamp_min(1e-24).sqrt()

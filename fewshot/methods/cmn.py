@@ -27,11 +27,12 @@ class CMN(Method):
     Each episode begins with an empty memory that has a slot for every support, so that none is ever replaced.
 
     State: embedding.{saliencies [m, c], key.weight [key_size, m*c], key.bias}. Defaults: `lite` 8 saliencies and keys
-    of size c that begin as the sum of the rows, `memory` 5 and 512.
+    of size c that begin as the sum of the rows, learning rate 1e-5; `memory` 5 and 512, 1e-4.
 
-    Differs from the paper in: the backbone is frozen; its memory lives through training and is not learnt through;
-    saliencies begin as random numbers, since equal ones never part; hyperparameters are recalled, `lite` follows the
-    public code of a later benchmark (Zhu et al., "A Closer Look at Few-Shot Video Classification", 2021).
+    Differs from the paper in: the backbone is frozen; its memory of 512 slots with labels of training classes lives
+    through training and is not learnt through, which is recalled, not read, and not built; saliencies begin as random
+    numbers, since equal ones never part; hyperparameters of `memory` are recalled, `lite` follows the public code of a
+    later benchmark (Zhu et al., "A Closer Look at Few-Shot Video Classification", 2021), which trains the backbone too.
     """
 
     defaults = Defaults(optimiser="adam", lr=0.0001)
@@ -52,6 +53,8 @@ class CMN(Method):
         require_number("margin", margin)
         self.cube_shape, self.n_train_classes = tuple(cube_shape), n_train_classes
         lite = variant == "lite"
+        if lite:
+            self.defaults = Defaults(optimiser="adam", lr=0.00001)
         self.variant, self.sequence, self.margin = variant, sequence, margin
         self.saliencies = saliencies if saliencies is not None else (8 if lite else 5)
         self.key_size = key_size if key_size is not None else (self.cube_shape[0] if lite else 512)

@@ -11,6 +11,7 @@ from torch import Tensor
 from ...cache.console import unknown_name
 from ..cubes.bank import FeatureBank
 from ..episodes.episode import Episode, EpisodeRows
+from ..episodes.randomness import EpisodeRandom
 from ..errors import FewShotError
 from ..related import RelatedEpisode, relate
 from ..relation import RelationMaps, SideMap, dense_cosine, flat_cosine, pooled_cosine
@@ -118,7 +119,11 @@ class MASTAF(Method):
         )
 
     def score_rows(
-        self, bank: FeatureBank, rows: EpisodeRows, advance: Callable[[int], None] | None = None
+        self,
+        bank: FeatureBank,
+        rows: EpisodeRows,
+        random: EpisodeRandom,
+        advance: Callable[[int], None] | None = None,
     ) -> Tensor | None:
         """Logits [e, q, way] of a list of one-shot episodes; see `mastaf_list`."""
         return score_list(self, bank, rows, advance) if can_score_list(self, bank, rows) else None

@@ -10,7 +10,6 @@ from ..episodes.episode import Episode
 from .base import Defaults, Method
 from .checks import require_count, require_number
 from .readout import vectors
-from .support_sgd import one_hot_ways
 
 
 class LinearProbe(Method):
@@ -41,7 +40,8 @@ class LinearProbe(Method):
         """Logits [b, q, way]."""
         support = F.normalize(vectors(episode.support), dim=-1)  # [b, way, shot, c]
         query = F.normalize(vectors(episode.query), dim=-1)  # [b, q, c]
-        flat, wanted = support.flatten(1, 2), one_hot_ways(support)  # [b, n, c], [way, n]
+        flat, shot = support.flatten(1, 2), support.shape[2]  # [b, n, c]
+        wanted = torch.eye(episode.way, dtype=flat.dtype, device=flat.device).repeat_interleave(shot, dim=1)  # [way, n]
         gram, n = flat @ flat.transpose(1, 2), flat.shape[1]  # [b, n, n]
         # The curvature is at most that of the softmax, 1/2, times |x|^2 + 1 summed over supports, + the penalty's.
         step, decay = 1 / (n + 1 / self.strength), 1 / self.strength

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from ..cubes.bank import FeatureBank
 from ..episodes.episode import Episode
+from ..episodes.randomness import EpisodeRandom
 from .base import Method
 from .checks import require_count, require_number
 from .readout import squared_distances, vectors
@@ -27,7 +28,8 @@ class ProtoGAN(Method):
     episode `n_synthetic` features are generated for each class, and a linear softmax is fitted to real and generated
     ones, in weight one to one, by full-batch Adam (0.001) from zero; its outputs are the logits.
 
-    Adversarial training is slow: stopped early (gan_steps), it leaves features that are worse than none.
+    In training a prototype is the mean of one to five videos, by chance: with those of five alone, the generator makes
+    features that are worse than none, at one shot most of all. So does training that is stopped early (gan_steps).
 
     State: encoder.*, generator.*, `length`, and `signed`, whether features may be negative (else the generator's are
     not).
@@ -97,7 +99,7 @@ class ProtoGAN(Method):
 
     def forward(self, episode: Episode) -> Tensor:
         """Logits [b, q, way] of one fixed draw."""
-        return self.score(episode, np.random.default_rng(0))
+        return self.score(episode, EpisodeRandom())
 
     def loss(self, episode: Episode, *, smoothing: float = 0.0) -> Tensor:
         """Cross-entropy of the encoder's prototypes, a scalar."""
@@ -106,11 +108,12 @@ class ProtoGAN(Method):
         logits = -distances / self.temperature
         return F.cross_entropy(logits.flatten(0, 1), episode.labels.flatten(), label_smoothing=smoothing)
 
-    def score(self, episode: Episode, rng: np.random.Generator) -> Tensor:
+    def score(self, episode: Episode, random: EpisodeRandom) -> Tensor:
         """Logits [b, q, way] of classifiers fitted to real and generated features."""
         support, query = self.read(episode.support), self.read(episode.query)  # [b, way, shot, c], [b, q, c]
-        shape = (*support.shape[:2], self.n_synthetic, self.prototype_size)
-        noise = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)).to(support)  # [b, way, M, p]
+        shape = (support.shape[1], self.n_synthetic, self.prototype_size)
+        drawn = [random.of(i).standard_normal(shape, dtype=np.float32) for i in range(len(support))]
+        noise = torch.from_numpy(np.stack(drawn)).to(support)  # [b, way, M, p]
         each = support[0, :, :1].numel() * (support.shape[2] + self.n_synthetic)
         size = max(1, _FIT_BYTES // (4 * each))
         parts = zip(support.split(size), query.split(size), noise.split(size), strict=True)

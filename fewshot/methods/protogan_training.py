@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 BATCH, CRITIC_STEPS, PENALTY = 128, 5, 10.0
 CLASS_WEIGHT, COSINE_WEIGHT = 0.01, 0.1
-EPISODES, WAY, SHOT = 16, 5, 5
+EPISODES, WAY, MOST_SHOTS = 16, 5, 5
 _BLOCK = 64  # videos read at once
 
 
@@ -44,6 +44,14 @@ class TrainVideos:
         rows = self._order[self._starts[classes][..., None] + places.astype(np.int64)]  # [..., each]
         return self.features[torch.from_numpy(rows).to(self.features.device)]
 
+    def prototypes(self, read: Tensor) -> Tensor:
+        """Means [..., p] of the first 1 to shots of read [..., shots, p], how many is drawn for each: a generator that
+        only ever saw prototypes of many videos is of no use with those of one."""
+        shots = read.shape[-2]
+        counts = torch.from_numpy(self.rng.integers(1, shots + 1, read.shape[:-2])).to(read.device)  # [...]
+        sums = read.cumsum(-2).gather(-2, (counts - 1)[..., None, None].expand(*counts.shape, 1, read.shape[-1]))
+        return sums.squeeze(-2) / counts.unsqueeze(-1)
+
     def noise(self, *shape: int) -> Tensor:
         """Standard normal numbers."""
         return torch.from_numpy(self.rng.standard_normal(shape, dtype=np.float32)).to(self.features)
@@ -68,8 +76,8 @@ def _fit_encoder(method: "ProtoGAN", videos: TrainVideos) -> None:
     adam, way = torch.optim.Adam(method.encoder.parameters(), lr=0.001), min(WAY, videos.n_classes)
     labels = torch.arange(way, device=videos.features.device).repeat(EPISODES)  # [episodes*way]
     for _ in range(method.encoder_steps):
-        read = method.encoder(videos.of(videos.classes(EPISODES, way), SHOT + 1))  # [episodes, way, shot + 1, p]
-        distances = squared_distances(read[:, :, -1], read[:, :, :-1].mean(2))  # [episodes, way, way]
+        read = method.encoder(videos.of(videos.classes(EPISODES, way), MOST_SHOTS + 1))  # [episodes, way, shots + 1, p]
+        distances = squared_distances(read[:, :, -1], videos.prototypes(read[:, :, :-1]))  # [episodes, way, way]
         _step(adam, F.cross_entropy(-distances.flatten(0, 1) / method.temperature, labels))
 
 
@@ -113,9 +121,9 @@ def _fit_generator(method: "ProtoGAN", videos: TrainVideos, classifier: nn.Linea
 def _batch(method: "ProtoGAN", videos: TrainVideos) -> tuple[np.ndarray, Tensor, Tensor]:
     """Classes [BATCH], a prototype [BATCH, p] of other draws of each, and a video [BATCH, c] of each."""
     classes = videos.rng.integers(0, videos.n_classes, BATCH)
-    drawn = videos.of(classes, SHOT + 1)  # [BATCH, SHOT + 1, c]
+    drawn = videos.of(classes, MOST_SHOTS + 1)  # [BATCH, shots + 1, c]
     with torch.no_grad():
-        return classes, method.encoder(drawn[:, 1:]).mean(1), drawn[:, 0]
+        return classes, videos.prototypes(method.encoder(drawn[:, 1:])), drawn[:, 0]
 
 
 def _judge(critic: nn.Module, features: Tensor, prototypes: Tensor) -> Tensor:

@@ -1,13 +1,16 @@
 """TRX: tuples of frames of a query, matched with all tuples of a class by attention."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import comb
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..episodes.episode import Episode
+from ..cubes.bank import FeatureBank
+from ..cubes.reduced import half_where_asked, mean_cubes, used_videos
+from ..episodes.episode import Episode, EpisodeRows
+from ..episodes.randomness import EpisodeRandom
 from ..errors import FewShotError
 from .base import Defaults, Method
 from .checks import require_choice, require_count, require_share
@@ -17,6 +20,8 @@ from .tuple_cross import TupleCross
 TOKENS = ("time", "space")
 # Bytes of the tuples' keys and values of the episodes that are worked on at once.
 _TUPLE_BYTES = 256 * 2**20
+# Bytes of the videos whose frames are mapped once for many episodes.
+_MAPPED_BYTES = 2**30
 
 
 class TRX(Method):
@@ -75,19 +80,61 @@ class TRX(Method):
     def forward(self, episode: Episode) -> Tensor:
         """Logits [b, q, way]."""
         support, query = self._tokens(episode.support), self._tokens(episode.query)
-        (way, shot), q = support.shape[1:3], query.shape[1]
-        most = max(comb(self.length, cardinality) for cardinality in self.used)
-        size = max(1, _TUPLE_BYTES // (8 * self.width * most * (way * shot + q)))  # key and value, float32
+        size = self._episodes_at_once(support.shape[1] * support.shape[2] + query.shape[1])
         parts = zip(support.split(size), query.split(size), strict=True)
-        return torch.cat([self._score(*part) for part in parts])
+        return torch.cat([self._match(self._map(of_support), self._map(of_query)) for of_support, of_query in parts])
+
+    def score_rows(
+        self,
+        bank: FeatureBank,
+        rows: EpisodeRows,
+        random: EpisodeRandom,
+        advance: Callable[[int], None] | None = None,
+    ) -> Tensor | None:
+        """Logits [e, q, way]: where there is room each video's frames are mapped once, whatever episodes it is in."""
+        if self.tokens == "space":
+            return None
+        videos, (support, query) = used_videos(rows)
+        tokens = self._tokens(mean_cubes(bank, videos, self.readout))  # [n, t, c]
+        local = EpisodeRows(support, query, rows.labels, rows.classes)
+        each = 8 * self.width * self.length * sum(self.used)  # bytes of a mapped video, float32
+        most = _MAPPED_BYTES // (each * (support[0].size + query[0].size))  # episodes
+        several = len(rows) if each * len(videos) <= _MAPPED_BYTES else max(1, most)
+        with half_where_asked(bank):
+            return torch.cat(
+                [self._score_part(tokens, local[i : i + several], advance) for i in range(0, len(rows), several)]
+            )
 
     def loss(self, episode: Episode, *, smoothing: float = 0.0) -> Tensor:
         """Cross-entropy, summed over the queries of an episode; mean over episodes."""
         return super().loss(episode, smoothing=smoothing) * episode.labels.shape[1]
 
-    def _score(self, support: Tensor, query: Tensor) -> Tensor:
-        """support [b, way, shot, n, c], query [b, q, n, c] -> logits [b, q, way]."""
-        return -torch.stack([cross(support, query) for cross in self.crosses]).mean(0)
+    def _score_part(self, tokens: Tensor, rows: EpisodeRows, advance: Callable[[int], None] | None) -> Tensor:
+        """Logits float32 [e, q, way] of episodes of videos with tokens [n, t, c]."""
+        videos, places = used_videos(rows)
+        mapped = self._map(tokens[torch.from_numpy(videos).to(tokens.device)])
+        support, query = (torch.from_numpy(part).to(tokens.device) for part in places)
+        size, found = self._episodes_at_once(support[0].numel() + query[0].numel()), []
+        for of_support, of_query in zip(support.split(size), query.split(size), strict=True):
+            found.append(
+                self._match([part[of_support] for part in mapped], [part[of_query] for part in mapped]).float()
+            )
+            if advance is not None:
+                advance(len(of_query))
+        return torch.cat(found)
+
+    def _map(self, tokens: Tensor) -> list[Tensor]:
+        """Tokens [..., n, c] -> those of each cross, [..., m, 2*width]."""
+        return [cross.map(tokens) for cross in self.crosses if isinstance(cross, TupleCross)]
+
+    def _match(self, support: Sequence[Tensor], query: Sequence[Tensor]) -> Tensor:
+        """Mapped tokens of each cross, [b, way, shot, m, 2*width] and [b, q, m, 2*width] -> logits [b, q, way]."""
+        return -torch.stack([cross(*part) for cross, *part in zip(self.crosses, support, query, strict=True)]).mean(0)
+
+    def _episodes_at_once(self, videos: int) -> int:
+        """How many, of so many videos each."""
+        most = max(comb(self.length, cardinality) for cardinality in self.used)
+        return max(1, _TUPLE_BYTES // (8 * self.width * most * videos))  # key and value, float32
 
     def _tokens(self, cubes: Tensor) -> Tensor:
         """Cubes [..., c, t, h, w] -> tokens [..., n, c] that know their place."""

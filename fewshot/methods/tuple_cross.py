@@ -5,6 +5,7 @@ from itertools import combinations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 # Bytes of attention and prototypes that exist at once.
@@ -18,7 +19,7 @@ class TupleCross(nn.Module):
     each place, and tuples are sums of these: fewer products than tuples of w tokens would need.
     """
 
-    members: Tensor
+    chosen: Tensor
 
     def __init__(self, channels: int, length: int, cardinality: int, width: int) -> None:
         super().__init__()
@@ -26,12 +27,23 @@ class TupleCross(nn.Module):
         self.key = nn.Linear(cardinality * channels, width)
         self.value = nn.Linear(cardinality * channels, width)
         self.norm = nn.LayerNorm(width)
-        tuples = list(combinations(range(length), cardinality))
+        tuples = torch.tensor(list(combinations(range(length), cardinality)))  # [u, cardinality]
         self.tuples = len(tuples)
-        self.register_buffer("members", torch.tensor(tuples), persistent=False)  # [u, cardinality]
+        # 1 where a tuple has a token at a place, so that one product sums whole tuples up.
+        chosen = F.one_hot(tuples, length).transpose(1, 2).flatten(1)  # [u, n*cardinality]
+        self.register_buffer("chosen", chosen.float(), persistent=False)
+
+    def map(self, tokens: Tensor) -> Tensor:
+        """Tokens [..., n, c] -> their share of keys and values at each place of a tuple, [..., n*w, 2*width]."""
+        halves = zip(*(layer.weight.split(self.channels, dim=1) for layer in (self.key, self.value)), strict=True)
+        mapped = [
+            torch.cat([tokens @ weight.T for weight in both], dim=-1) for both in halves
+        ]  # [..., n, 2*width] each
+        return torch.stack(mapped, dim=-2).flatten(-3, -2)
 
     def forward(self, support: Tensor, query: Tensor) -> Tensor:
-        """support [b, way, shot, n, c], query [b, q, n, c] -> mean squared distance over tuples [b, q, way]."""
+        """Mapped support [b, way, shot, m, 2*width], query [b, q, m, 2*width] -> mean squared distance over tuples
+        [b, q, way]."""
         keys, values = self._embed(support)  # [b, way, shot, u, width] each
         asked, wanted = self._embed(query)  # [b, q, u, width] each
         keys, values = keys.flatten(2, 3), values.flatten(2, 3)  # [b, way, shot*u, width]
@@ -49,16 +61,9 @@ class TupleCross(nn.Module):
                 found.append(_distances(*part, keys, values, gram))
         return torch.cat(found, dim=2).unflatten(2, (-1, self.tuples)).mean(-1).transpose(1, 2)  # [b, q, way]
 
-    def _embed(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens [..., n, c] -> key and value of each tuple, [..., u, width] each."""
-        shape = (self.width, self.cardinality, self.channels)
-        weights = torch.stack([layer.weight.view(shape) for layer in (self.key, self.value)])  # [2, width, w, c]
-        weights = weights.permute(3, 2, 0, 1).flatten(1)  # [c, w*2*width]
-        mapped = (tokens @ weights).unflatten(-1, (self.cardinality, -1))  # [..., n, w, 2*width]
-        both = mapped[..., self.members[:, 0], 0, :]  # [..., u, 2*width]
-        for place in range(1, self.cardinality):
-            both = both + mapped[..., self.members[:, place], place, :]
-        key, value = both.chunk(2, dim=-1)  # [..., u, width] each
+    def _embed(self, mapped: Tensor) -> tuple[Tensor, Tensor]:
+        """Mapped tokens [..., m, 2*width] -> key and value of each tuple, [..., u, width] each."""
+        key, value = (self.chosen.to(mapped.dtype) @ mapped).chunk(2, dim=-1)  # [..., u, width] each
         return self.norm(key + self.key.bias), value + self.value.bias
 
 

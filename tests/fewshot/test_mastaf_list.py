@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mastaf.fewshot.cubes.bank import FeatureBank
+from mastaf.fewshot.episodes.randomness import EpisodeRandom
 from mastaf.fewshot.episodes.sampler import EpisodeSampler
 from mastaf.fewshot.methods import mastaf_list
 from mastaf.fewshot.methods.mastaf import MASTAF
@@ -119,7 +120,8 @@ def test_where_a_list_cannot_be_scored_at_once(store: Any, given: dict[str, Any]
     given = dict(given)
     shot, count = given.pop("shot", 1), given.pop("count", 50)
     videos = FeatureBank(store, "test", bank=bank)
-    assert (build(**given).eval().score_rows(videos, draw(videos, count, shot=shot)) is not None) == reads
+    rows = draw(videos, count, shot=shot)
+    assert (build(**given).eval().score_rows(videos, rows, EpisodeRandom()) is not None) == reads
 
 
 def test_scores_do_not_depend_on_the_number_of_threads(store: Any) -> None:

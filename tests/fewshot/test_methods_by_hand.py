@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mastaf.fewshot.cubes.bank import FeatureBank
 from mastaf.fewshot.episodes.episode import Episode
+from mastaf.fewshot.episodes.randomness import EpisodeRandom
 from mastaf.fewshot.errors import FewShotError
 from mastaf.fewshot.methods.arn import ARN
 from mastaf.fewshot.methods.baseline import Baseline
@@ -65,6 +66,22 @@ def test_otam_is_the_soft_minimum_over_all_paths(rows, columns, lam, seed):
     cost = torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     found = OTAM(cube_shape=CUBE, n_train_classes=0, lam=lam).align(cost)
     assert float(found) == pytest.approx(bent_path(cost.numpy(), lam), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("cost", "cheapest"),
+    [
+        ([[0.1, 0.9], [0.8, 0.2]], 0.1 + 0.2),
+        ([[0.1, 0.8], [0.9, 0.2]], 0.1 + 0.2),
+        ([[0.1, 0.9, 0.9], [0.9, 0.2, 0.9], [0.9, 0.9, 0.3]], 0.1 + 0.2 + 0.3),
+        ([[0.4]], 0.4),
+    ],
+)
+def test_otam_takes_the_cheapest_path_where_it_is_hard(cost, cheapest):
+    hard, soft = (OTAM(cube_shape=CUBE, n_train_classes=0, lam=lam) for lam in (1e-3, 0.5))
+    table = torch.tensor(cost, dtype=torch.float64)
+    assert float(hard.align(table)) == pytest.approx(cheapest, abs=1e-9)
+    assert float(soft.align(table)) <= cheapest  # a soft minimum is below the minimum
 
 
 def test_otam_is_finite_where_exp_and_log_are_not(random_episode):
@@ -188,12 +205,27 @@ def test_arn_describes_cubes_by_bounded_symmetric_matrices(random_episode, signe
     torch.testing.assert_close(second.diagonal(dim1=2, dim2=3).sum(2), torch.ones(2, 2, dtype=torch.float64))
 
 
+def test_arn_describes_a_set_of_positions(random_episode):
+    """Where the detector sees nothing, the order of positions means nothing; where it sees, that of what it sees."""
+    cubes = random_episode(cube=CUBE).query
+    method, sizes = build(ARN, channels=16, width=2), CUBE[1:]
+    moved = cubes.flatten(3)[..., torch.randperm(16, generator=torch.Generator().manual_seed(0))].unflatten(3, sizes)
+    torch.nn.init.zeros_(method.locate.weight)
+    torch.testing.assert_close(method.describe_cubes(moved), method.describe_cubes(cubes))
+
+
+def test_protogan_without_generated_features_does_not_draw(random_episode):
+    episode = random_episode(cube=CUBE)
+    method = build(ProtoGAN, n_synthetic=0, prototype_size=4, encoder_hidden=4, hidden=4)
+    torch.testing.assert_close(method.score(episode, EpisodeRandom(0)), method.score(episode, EpisodeRandom(1)))
+
+
 def test_baseline_gives_each_episode_its_own_numbers(random_episode):
     """Twice the same episode in a batch is not twice the same classifier."""
     one = random_episode(b=1, cube=CUBE)
     parts = (one.support, one.query, one.labels, one.class_ids)
     twice = Episode(*(torch.cat([part, part]) for part in parts))
-    first, second = build(Baseline, epochs=2).score(twice, np.random.default_rng(0))
+    first, second = build(Baseline, epochs=2).score(twice, EpisodeRandom())
     assert not torch.allclose(first, second)
 
 
@@ -280,7 +312,7 @@ def test_protogan_learns_prototypes_and_is_the_same_each_time(separable):
 
 
 def test_protogan_generates_what_is_of_its_class(separable):
-    method, read, numbers = fit_protogan(separable, hidden=64, gan_steps=200, gan_lr=0.004)
+    method, read, numbers = fit_protogan(separable, hidden=64, gan_steps=60, gan_lr=0.01)
     means = torch.stack([read[numbers == n].mean(0) for n in range(6)])
     with torch.no_grad():
         prototypes = torch.stack([method.encoder(read[numbers == n]).mean(0) for n in range(6)])

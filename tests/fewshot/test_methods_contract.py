@@ -5,10 +5,10 @@ import json
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 from mastaf.fewshot.episodes.episode import Episode
+from mastaf.fewshot.episodes.randomness import EpisodeRandom
 from mastaf.fewshot.errors import FewShotError
 from mastaf.fewshot.methods import METHODS
 from mastaf.fewshot.methods.base import Method
@@ -20,6 +20,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 CUBE, WAY, SHOT, CLASSES = (32, 4, 3, 2), 4, 3, 9
 # Keywords that make another method of one of the table, as `name/variant`, or keep tests of a method cheap.
 MORE = {
+    "baseline": {"epochs": 20, "support_lr": 0.05},
+    "baselinepp": {"epochs": 20, "support_lr": 0.05},
     "matchingnet/fce": {"variant": "fce", "width": 16},
     "trx": {"width": 48},
     "trx/space": {"tokens": "space", "width": 48},
@@ -62,9 +64,9 @@ def without_dropout(method):
     return method
 
 
-def scores(method, episode, rng=None):
-    """Logits [b, q, way], in the mode that the method is in."""
-    return method.score(episode, rng or np.random.default_rng(0))
+def scores(method, episode, first=0):
+    """Logits [b, q, way], in the mode that the method is in; first: number of the first episode."""
+    return method.score(episode, EpisodeRandom(0, first))
 
 
 def draw(method, *, b=2, cube=CUBE, signed=False, spread=1.0, seed=0, way=WAY, apart=0.0):
@@ -135,7 +137,7 @@ def test_logits_and_loss_have_their_shapes(name, adapter):
     assert loss.shape == ()
     assert logits.isfinite().all()
     assert loss.isfinite()
-    assert torch.equal(method.eval().score(episode, np.random.default_rng(0)), method(episode))
+    assert torch.equal(scores(method.eval(), episode), method(episode))
 
 
 @each_method
@@ -177,8 +179,7 @@ def test_a_batch_of_two_is_two_episodes(name, adapter, training):
         for i in range(2)
     ]
     both, one = copy.deepcopy(method), copy.deepcopy(method)
-    rng = np.random.default_rng(0)
-    apart = torch.cat([scores(one, part, rng) for part in parts])
+    apart = torch.cat([scores(one, part, i) for i, part in enumerate(parts)])
     torch.testing.assert_close(scores(both, episode), apart, rtol=1e-5, atol=1e-5)
     mean = sum(one.loss(part) for part in parts) / 2
     torch.testing.assert_close(both.loss(episode), mean, rtol=1e-5, atol=1e-5)
@@ -266,6 +267,16 @@ def test_maps_to_show_are_maps_over_the_cube(name, adapter):
     for values in method.attention(draw(method)).values():
         assert values.shape[-3:] == CUBE[1:]
         assert values.isfinite().all()
+
+
+@each_method
+@with_and_without_adapter
+def test_draws_are_those_of_the_episode_by_its_number(name, adapter):
+    method = make(name, adapter=adapter).eval()
+    episode = draw(method)
+    first, again, later = scores(method, episode), scores(method, episode), scores(method, episode, first=7)
+    assert torch.equal(first, again)
+    assert torch.equal(first, later) == (not method.draws)
 
 
 @each_method

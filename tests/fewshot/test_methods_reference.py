@@ -4,12 +4,12 @@ import importlib.util
 import inspect
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mastaf.fewshot.episodes.episode import Episode
+from mastaf.fewshot.episodes.randomness import EpisodeRandom
 from mastaf.fewshot.methods import METHODS
 from mastaf.fewshot.methods.registry import load_method
 
@@ -50,6 +50,7 @@ KEYWORDS = {
     "chamferpp": [{}, {"length": 2, "scale": 3.0}],
     "simpleshot": [{}, {"transform": "l2"}, {"transform": "none"}],
     "probe": [{"steps": 9}, {"strength": 5.0, "steps": 9}],
+    "can": [{"reduction": 2}, {"reduce": "sum", "scale": 1.0, "tau": 0.5}],
     "arn": [{"channels": 16, "width": 3}],
     "cmn_j": [{"saliencies": 3, "key_size": 4}, {"saliencies": 2, "key_size": 4, "objective": "hinge"}],
 }
@@ -114,13 +115,14 @@ def test_scores_are_those_of_the_loops(name, keywords, shape):
     loops = loops_of(name)
     method = build(name, keywords, shape["cube"], shape["seed"]).eval()
     episode = draw(method, b=2, **shape)
-    fast_rng, slow_rng = np.random.default_rng(1), np.random.default_rng(1)
-    extra = {"rng": slow_rng} if "rng" in inspect.signature(loops.logits).parameters else {}
+    random, draws = EpisodeRandom(seed=1, first=3), "rng" in inspect.signature(loops.logits).parameters
     with torch.no_grad():
-        found = method.score(episode, fast_rng)  # [b, q, way]
+        found = method.score(episode, random)  # [b, q, way]
         slow = [
-            loops.logits(support, query, dict(method.state_dict()), method.describe(), **extra)
-            for support, query in zip(episode.support, episode.query, strict=True)
+            loops.logits(
+                support, query, dict(method.state_dict()), method.describe(), **({"rng": random.of(i)} if draws else {})
+            )
+            for i, (support, query) in enumerate(zip(episode.support, episode.query, strict=True))
         ]
     torch.testing.assert_close(found, torch.stack(slow), rtol=1e-8, atol=1e-8)
 

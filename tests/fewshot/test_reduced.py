@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from mastaf.fewshot.cubes.bank import FeatureBank
+from mastaf.fewshot.episodes.randomness import EpisodeRandom
 from mastaf.fewshot.episodes.sampler import EpisodeSampler
 from mastaf.fewshot.methods import METHODS
 from mastaf.fewshot.methods.registry import load_method
@@ -16,6 +17,7 @@ SMALL = {
     "baseline": {"epochs": 5},
     "baselinepp": {"epochs": 5},
     "protogan": {"hidden": 8},
+    "arn": {"channels": 16, "width": 4},
     "trx": {"width": 8},
     "cmn_j": {"key_size": 8},
 }
@@ -39,22 +41,26 @@ def build(name):
         return load_method(name).build(cube_shape=CUBE, n_train_classes=4, **SMALL.get(name, {}))
 
 
-READERS = [name for name in METHODS if load_method(name).readout != "cube" or build(name).readout != "cube"]
+READERS = [name for name in METHODS if build(name).readout != "cube" or name == "arn"]
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_a_list_is_scored_as_its_cubes_are(name, bank, rows):
+def test_a_list_is_scored_as_its_cubes_are(name, bank, rows, monkeypatch):
+    monkeypatch.setattr("mastaf.fewshot.scoring._CHUNK_EPISODES", 16)
     method, done = build(name), []
-    found = score_episodes(method, bank, rows, advance=done.append)
+    found = score_episodes(method, bank, rows, seed=5, advance=done.append, kept=KeptMaps())
     assert sum(done) == len(rows)
-    if method.draws:
-        with torch.no_grad():
-            rng = np.random.Generator(np.random.Philox(key=0))
-            plain = torch.cat([method.eval().score(bank.episode(rows[i : i + 1]), rng) for i in range(len(rows))])
-        np.testing.assert_allclose(found, plain.numpy(), rtol=1e-4, atol=1e-4)
-        return
-    plain = score_episodes(method, bank, rows, kept=KeptMaps())  # what is to be kept is scored chunk by chunk
-    np.testing.assert_allclose(found, plain, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        parts = [(bank.episode(rows[i : i + 1]), EpisodeRandom(5, i)) for i in range(len(rows))]
+        plain = torch.cat([method.eval().score(episode, random) for episode, random in parts])
+    np.testing.assert_allclose(found, plain.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_trx_maps_videos_in_parts_where_all_are_too_many(bank, rows, monkeypatch):
+    method = build("trx")
+    whole = score_episodes(method, bank, rows)
+    monkeypatch.setattr("mastaf.fewshot.methods.trx._MAPPED_BYTES", 1)
+    np.testing.assert_allclose(score_episodes(method, bank, rows), whole, rtol=1e-5, atol=1e-5)
 
 
 def test_each_video_is_read_once(bank, rows, monkeypatch):
