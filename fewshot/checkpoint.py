@@ -47,11 +47,13 @@ class TrainSummary:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A method ready to score, and where it is from. folder: of the run; selected_on: `val`, `none` or `test`."""
+    """A method ready to score, and where it is from. folder: of the run; weights: the file that was loaded;
+    selected_on: `val`, `none` or `test`."""
 
     method: Method
     config: RunConfig
     folder: Path
+    weights: Path
     selected_on: str
 
 
@@ -112,7 +114,7 @@ def load_run(path: Path, store: Store, *, device: torch.device | str = "cpu") ->
             config.method, config.keywords, spec=config.spec, n_train_classes=len(config.train_classes)
         )
     load_exactly(method, tensors, weights)
-    return Run(method.to(device), config, folder, note["selected_on"])
+    return Run(method.to(device), config, folder, weights, note["selected_on"])
 
 
 def require_cubes(config: RunConfig, store: Store, *, checkpoint: Path) -> None:

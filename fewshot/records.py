@@ -14,7 +14,7 @@ import numpy as np
 from ..cache.atomic import write_bytes, write_json
 from .errors import FewShotError
 
-RECORD_SCHEMA = 2
+RECORD_SCHEMA = 3
 SELECTED_ON = ("val", "none", "test")
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -23,6 +23,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "variant": (str, type(None)),
     "preset": (str, type(None)),
     "adapter": (bool,),
+    "dataset": (str,),
+    "backbone": (str,),
     "way": (int,),
     "shot": (int,),
     "query_mode": (str,),
@@ -58,8 +60,9 @@ class ResultRecord:
     """One score. Field names are those of the JSON file.
 
     variant: of the method, with what was switched off behind slashes (`full/no-residual`), None where it has none;
-    adapter: whether the shared adapter stood in front; queries: in the episode (`single`) or of each class
-    (`per_class`); episodes_from, source_shared: see `Listing`; accuracy: fraction; ci95: half-width over episodes;
+    adapter: whether the shared adapter stood in front; dataset, backbone: of the store that was scored; queries: in
+    the episode (`single`) or of each class (`per_class`); episodes_from, source_shared: see `Listing`; accuracy:
+    fraction; ci95: half-width over episodes;
     ci95_clustered: [low, high] by class and video; ece: expected calibration error; seed: of training, None where
     nothing was trained; list_seed: of the test list, None when it came from a file; precision: of the relation maps,
     `fp32` or `bf16`; train_precision: of the run's training, None without one; recipe, store, episode_list: sha256;
@@ -73,6 +76,8 @@ class ResultRecord:
     variant: str | None
     preset: str | None
     adapter: bool
+    dataset: str
+    backbone: str
     way: int
     shot: int
     query_mode: str

@@ -43,6 +43,16 @@ class Order:
     settings: TrainSettings
     out: Path | None = None
 
+    def folder_for(self, store: Store, config: RunConfig) -> Path:
+        """The folder of the run."""
+        return Path(self.out or _default_folder(store, self.settings, config))
+
+    def require_free(self, store: Store, config: RunConfig) -> None:
+        """Raise FewShotError where the folder holds a run of other settings."""
+        folder = self.folder_for(store, config)
+        if (folder / CONFIG_FILE).is_file():
+            _require_same(folder, config)
+
 
 def train(
     store: Store,
@@ -77,6 +87,12 @@ def plan_run(banks: Banks, settings: TrainSettings) -> TrainPlan:
     return plan_training(banks, **given)
 
 
+def plan_order(banks: Banks, order: Order) -> TrainPlan:
+    """What a run that is wanted would do. Raises FewShotError; torch's random state stays as it was."""
+    with torch.random.fork_rng(devices=[banks.device] if banks.device.type == "cuda" else []):
+        return plan_run(banks, order.settings)
+
+
 def train_together(
     banks: Banks, orders: Sequence[Order], *, tensorboard: bool = False, progress: bool = True
 ) -> list[TrainSummary]:
@@ -107,7 +123,7 @@ class _Run:
     def __init__(self, banks: Banks, order: Order, locks: ExitStack, *, say: bool) -> None:
         self.banks, self.plan = banks, plan_run(banks, order.settings)
         self._random = OwnRandom(banks.device)
-        self.folder = Path(order.out or _default_folder(banks.store, order.settings, self.plan.config))
+        self.folder = order.folder_for(banks.store, self.plan.config)
         self.folder.mkdir(parents=True, exist_ok=True)
         locks.enter_context(writer_lock(self.folder / "run"))
         self.finished = _enter(self.folder, self.plan.config, say=say)
@@ -179,12 +195,7 @@ def _enter(folder: Path, config: RunConfig, *, say: bool) -> TrainSummary | None
             raise FewShotError(f"{folder} holds other files ({strangers[0]}) and no run; give another --out")
         write_config(folder, config)
         return None
-    there = read_config(folder)
-    differing = config.differences(there)
-    if differing:
-        raise FewShotError(
-            f"{folder} holds a run of other settings ({'; '.join(differing)}); give another --out, or remove it"
-        )
+    there = _require_same(folder, config)
     summary = read_train_summary(folder)
     if say and summary is not None:
         console.say(f"{folder} is already trained with these settings")
@@ -192,6 +203,17 @@ def _enter(folder: Path, config: RunConfig, *, say: bool) -> TrainSummary | None
         changed = [k for k in config.provenance if config.provenance[k] != there.provenance.get(k)]
         console.say(f"continuing with another {' and '.join(changed)}: weights may differ in their last bits")
     return summary
+
+
+def _require_same(folder: Path, config: RunConfig) -> RunConfig:
+    """The settings of the run that the folder holds. Raises FewShotError unless they are these."""
+    there = read_config(folder)
+    differing = config.differences(there)
+    if differing:
+        raise FewShotError(
+            f"{folder} holds a run of other settings ({'; '.join(differing)}); give another --out, or remove it"
+        )
+    return there
 
 
 def _default_folder(store: Store, settings: TrainSettings, config: RunConfig) -> Path:

@@ -48,7 +48,7 @@ def text_table(compared: Comparison) -> str:
     shots = list(dict.fromkeys(row.shot for row in rows))
     cell = {(row.name, row.shot): row for row in rows}
     seeds = ["between seeds"] if len(rows[0].scored) > 1 else []
-    heading = [text for shot in shots for text in (f"{shot}-shot", "clustered", *seeds, "minus full")]
+    heading = [text for shot in shots for text in (f"{shot}-shot", "clustered", *seeds, f"minus {compared.base}")]
     lines = [
         [_stamped(name, cell[name, shots[0]]), *(text for shot in shots for text in _cells(compared, cell[name, shot]))]
         for name in names
@@ -95,7 +95,7 @@ def _stamped(name: str, row: ComparedRow) -> str:
 
 
 def _cells(compared: Comparison, row: ComparedRow) -> list[str]:
-    difference, spread = compared.minus_full(row), row.spread
+    difference, spread = compared.minus_base(row), row.spread
     seeds = [] if spread is None else [f"sd {100 * spread.sd:.2f} ({100 * spread.low:.2f} to {100 * spread.high:.2f})"]
     minus = ""
     if difference is not None:
