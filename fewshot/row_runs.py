@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..cache.plugins import reason_of
 from .cubes.banks import Banks
-from .errors import FewShotError
+from .errors import FewShotError, OtherRunError
 from .evaluate import evaluate_together
 from .evaluation import Evaluation
+from .methods.registry import find_method
 from .train import Order, plan_order, train_together
 from .training.stream import stream_key
 
@@ -17,75 +19,70 @@ from .training.stream import stream_key
 class RowRuns:
     """Runs of the rows of one shot, by name.
 
-    skip: leave out what cannot be had, and say why, instead of raising; reasons: of the rows that are left out;
-    shared: names of rows whose heads read relation maps, which they share when they are scored together.
+    orders: one a seed, for each row; skip: leave out what cannot be had, and say why, instead of raising; reasons: of
+    the rows that are left out.
     """
 
     banks: Banks
+    orders: Mapping[str, Sequence[Order]]
     skip: bool
     progress: bool
-    runs: dict[str, list[Path]] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
-    shared: set[str] = field(default_factory=set)
+    _runs: dict[str, list[Path]] = field(default_factory=dict)
+    _groups: dict[object, list[str]] = field(default_factory=dict)  # rows that draw the same training episodes
+    _reading_maps: list[str] = field(default_factory=list)
 
-    def train(self, orders: Mapping[str, Sequence[Order]]) -> None:
+    def train(self) -> None:
         """Train what is not trained yet; rows that draw the same episodes side by side."""
-        groups: dict[object, list[str]] = {}
-        for name, wanted in orders.items():
-            if (key := self._planned(name, wanted)) is not None:
-                groups.setdefault(key, []).append(name)
-
-        def train(names: Sequence[str]) -> None:
-            summaries = iter(
-                train_together(self.banks, [order for name in names for order in orders[name]], progress=self.progress)
-            )
-            self.runs |= {name: [next(summaries).out for _ in orders[name]] for name in names}
-
-        self._each(groups.values(), train)
+        self._each([[name] for name in self.orders], self._plan)
+        self._each(self._groups.values(), self._train)
 
     def score(self, **how: Any) -> dict[str, tuple[Evaluation, ...]]:
         """The rows that could be trained, scored on one list: an evaluation a run.
 
-        how: keyword arguments of `evaluate_together`. Heads without relation maps are scored one by one, so that each
-        is kept, and timed, as soon as it is done.
+        how: keyword arguments of `evaluate_together`. Heads without relation maps to share are scored one by one, so
+        that each is kept, and timed, as soon as it is done.
         """
         found: dict[str, tuple[Evaluation, ...]] = {}
-        together = [name for name in self.runs if name in self.shared]
-        alone = [[name] for name in self.runs if name not in self.shared]
 
         def score(names: Sequence[str]) -> None:
-            runs = [run for name in names for run in self.runs[name]]
+            runs = [run for name in names for run in self._runs[name]]
             scores = iter(evaluate_together(self.banks, runs, again=False, progress=self.progress, **how))
-            found.update({name: tuple(next(scores) for _ in self.runs[name]) for name in names})
+            found.update({name: tuple(next(scores) for _ in self._runs[name]) for name in names})
 
+        together = [name for name in self._runs if name in self._reading_maps]
+        alone = [[name] for name in self._runs if name not in self._reading_maps]
         self._each([together, *alone] if together else alone, score)
         return found
 
-    def _planned(self, name: str, orders: Sequence[Order]) -> object | None:
-        """What rows must have in common to be trained together; None for a row that cannot be had."""
-        try:
-            plans = [plan_order(self.banks, order) for order in orders]
-        except FewShotError as error:
-            if not self.skip:
-                raise
-            self.reasons[name] = str(error)
-            return None
-        for order, plan in zip(orders, plans, strict=True):
-            order.require_free(self.banks.store, plan.config)
-        if plans[0].method.reads_maps:
-            self.shared.add(name)
+    def _plan(self, names: Sequence[str]) -> None:
+        """Learn whether a row can be had, and what it shares with others."""
+        (name,) = names
+        plans = [plan_order(self.banks, order) for order in self.orders[name]]
         episodic = plans[0].bank is not None and plans[0].method.episodic
-        return tuple(stream_key(plan.config) for plan in plans) if episodic else name
+        self._groups.setdefault(tuple(stream_key(p.config) for p in plans) if episodic else name, []).append(name)
+        if plans[0].method.reads_maps:
+            self._reading_maps.append(name)
+
+    def _train(self, names: Sequence[str]) -> None:
+        orders = [order for name in names for order in self.orders[name]]
+        summaries = iter(train_together(self.banks, orders, progress=self.progress))
+        self._runs |= {name: [next(summaries).out for _ in self.orders[name]] for name in names}
 
     def _each(self, groups: Iterable[Sequence[str]], work: Callable[[Sequence[str]], None]) -> None:
         """Do the work of each group; where that fails, of each of its rows, to learn whose fault it is."""
         for names in groups:
             try:
                 work(names)
-            except FewShotError as error:
-                if not self.skip:
+            except Exception as error:
+                expected = isinstance(error, FewShotError) and not isinstance(error, OtherRunError)
+                if not self.skip or not (expected or any(map(self._foreign, names))):
                     raise
                 if len(names) == 1:
-                    self.reasons[names[0]] = str(error)
+                    self.reasons[names[0]] = str(error) if expected else reason_of(error)
                 else:
                     self._each([[name] for name in names], work)
+
+    def _foreign(self, name: str) -> bool:
+        """Whether the row is a plug-in, whose faults are none of ours and must not cost the other rows."""
+        return bool(find_method(self.orders[name][0].settings.get("method", "mastaf")).distribution)

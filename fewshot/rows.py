@@ -91,8 +91,9 @@ def run_rows(
     for shot, (way, listed) in lists.items():
         trained: TrainSettings = {**settings, "way": way, "shot": shot}
         trained["select_on"] = "none" if split == "val" else settings.get("select_on", "val")
-        runs = RowRuns(banks, skip, progress)
-        runs.train({row.name: _orders(store, folder, row, trained, range(first, first + seeds)) for row in rows})
+        orders = {row.name: _orders(store, folder, row, trained, range(first, first + seeds)) for row in rows}
+        runs = RowRuns(banks, orders, skip, progress)
+        runs.train()
         drawn = listed if listed.get("episode_list") else {**listed, **queries}
         scored = runs.score(split=split, precision=asked.get("precision", "fp32"), **drawn)
         table += [compared_row(row.name, scored[row.name]) for row in rows if row.name in scored]

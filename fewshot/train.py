@@ -23,7 +23,7 @@ from .checkpoint import (
 )
 from .cubes.banks import Banks
 from .environment import describe_device, resolve_device
-from .errors import FewShotError
+from .errors import FewShotError, OtherRunError
 from .training.event_files import EventFiles, require_tensorboard
 from .training.own_random import OwnRandom
 from .training.plan import TrainPlan, TrainSettings, calibration_cubes, plan_training
@@ -46,12 +46,6 @@ class Order:
     def folder_for(self, store: Store, config: RunConfig) -> Path:
         """The folder of the run."""
         return Path(self.out or _default_folder(store, self.settings, config))
-
-    def require_free(self, store: Store, config: RunConfig) -> None:
-        """Raise FewShotError where the folder holds a run of other settings."""
-        folder = self.folder_for(store, config)
-        if (folder / CONFIG_FILE).is_file():
-            _require_same(folder, config)
 
 
 def train(
@@ -88,9 +82,16 @@ def plan_run(banks: Banks, settings: TrainSettings) -> TrainPlan:
 
 
 def plan_order(banks: Banks, order: Order) -> TrainPlan:
-    """What a run that is wanted would do. Raises FewShotError; torch's random state stays as it was."""
+    """What a run that is wanted would do; torch's random state stays as it was.
+
+    Raises FewShotError, OtherRunError where its folder holds a run of other settings.
+    """
     with torch.random.fork_rng(devices=[banks.device] if banks.device.type == "cuda" else []):
-        return plan_run(banks, order.settings)
+        plan = plan_run(banks, order.settings)
+    folder = order.folder_for(banks.store, plan.config)
+    if (folder / CONFIG_FILE).is_file():
+        _require_same(folder, plan.config)
+    return plan
 
 
 def train_together(
@@ -206,11 +207,11 @@ def _enter(folder: Path, config: RunConfig, *, say: bool) -> TrainSummary | None
 
 
 def _require_same(folder: Path, config: RunConfig) -> RunConfig:
-    """The settings of the run that the folder holds. Raises FewShotError unless they are these."""
+    """The settings of the run that the folder holds. Raises OtherRunError unless they are these."""
     there = read_config(folder)
     differing = config.differences(there)
     if differing:
-        raise FewShotError(
+        raise OtherRunError(
             f"{folder} holds a run of other settings ({'; '.join(differing)}); give another --out, or remove it"
         )
     return there
