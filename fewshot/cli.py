@@ -152,6 +152,7 @@ def episodes(features: StorePath, json_file: Path | None, **given: Any) -> None:
 
 cli.add_command(table_cli.compare)
 cli.add_command(table_cli.ablate)
+cli.add_command(table_cli.table)
 
 
 def main() -> None:

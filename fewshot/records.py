@@ -195,9 +195,14 @@ def read_record(path: Path) -> ResultRecord:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise FewShotError(f"{path} is not a result record: {error}") from None
+    return record_of(value, path)
+
+
+def record_of(value: Any, path: Path) -> ResultRecord:
+    """The record in a JSON value of the file `path`. Raises FewShotError naming the file and the field."""
     schema = value.get("schema") if isinstance(value, dict) else None
     if schema is not None and schema != RECORD_SCHEMA:
-        raise FewShotError(f"{path} has schema {schema}, but this program reads {RECORD_SCHEMA}; evaluate again")
+        raise FewShotError(f"{path} has schema {schema!r}, but this program reads {RECORD_SCHEMA}; evaluate again")
     wrong = sorted(set(_TYPES) ^ set(value)) if isinstance(value, dict) else sorted(_TYPES)
     if wrong:
         raise FewShotError(f"{path} is not a result record: missing or unknown fields ({', '.join(wrong)})")

@@ -120,3 +120,34 @@ def ablate(features: StorePath, json_file: Path | None, **given: Any) -> None:
         console.say(f"\n{line}")
     console.say(f"\ntable, records and predictions: {compared.rows[0].paths[0].parent.parent.parent}")
     console.write_summary(json_file, summary_of(compared))
+
+
+@click.command()
+@click.option("--paper", type=click.IntRange(1, 3), required=True, help="Which table of the paper.")
+@options.path_option("--runs", metavar="DIR", default="runs", show_default=True, help="Where result records are.")
+@options.path_option("--out", metavar="FILE", help="Also write the table as Markdown to FILE.")
+@console.json_option
+def table(paper: int, runs: Path, out: Path | None, json_file: Path | None) -> int:
+    """Rebuild a table of the paper from result records: published number, ours, and the difference.
+
+    Cells of which nothing was run stay empty. A number whose weights were selected on test says so. Files that are no
+    records are named, and the exit status is then 1.
+
+    \b
+    Examples:
+      mastaf-fewshot table --paper 2
+      mastaf-fewshot table --paper 3 --runs runs/ablate_ucf101_r3d --json table3.json
+    """
+    from ..cache.atomic import write_bytes
+    from .statistics.found_records import find_records
+    from .statistics.paper_tables import fill_table, paper_summary, paper_text
+
+    records, refused = find_records(runs)
+    cells = fill_table(paper, records)
+    text = paper_text(paper, cells, refused, runs)
+    console.say(text)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(out, (text + "\n").encode())
+    console.write_summary(json_file, paper_summary(paper, cells, refused))
+    return console.FINISHED_WITH_FAILURES if refused else console.DONE
