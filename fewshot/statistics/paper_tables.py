@@ -111,7 +111,8 @@ def _stamps(cell: Cell) -> list[str]:
     stamps += ["adapter"] if record.adapter else []
     stamps += ["bf16"] if record.precision != "fp32" else []
     stamps += [f"preset {_word(record.preset)}"] if record.preset not in (None, "code") else []
-    return stamps + ([_word(record.variant)] if cell.row.variant is None and record.variant else [])
+    odd = cell.row.variant is None and record.variant not in (None, "plain")
+    return stamps + ([_word(str(record.variant))] if odd else [])
 
 
 def _word(text: str) -> str:
