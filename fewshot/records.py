@@ -206,7 +206,10 @@ def record_of(value: Any, path: Path) -> ResultRecord:
     wrong = sorted(set(_TYPES) ^ set(value)) if isinstance(value, dict) else sorted(_TYPES)
     if wrong:
         raise FewShotError(f"{path} is not a result record: missing or unknown fields ({', '.join(wrong)})")
-    return ResultRecord(**value)
+    try:
+        return ResultRecord(**value)
+    except FewShotError as error:
+        raise FewShotError(f"{path}: {error}") from None
 
 
 def read_predictions(path: Path, sha256: str | None = None) -> Predictions:
