@@ -13,7 +13,7 @@ from .row_runs import RowRuns
 from .seeds import check_seeds
 from .statistics.comparison import ComparedRow, Comparison, NotRun, compare_rows, compared_row
 from .train import Order, open_banks
-from .training.optimisation import Optimisation
+from .training.optimisation import Optimisation, check_optimisation
 from .training.plan import TrainSettings
 
 # What only training by episodes has.
@@ -80,6 +80,8 @@ def run_rows(
     """
     split, progress = asked.get("split", "test"), asked.get("progress", True)
     _refuse_selection(settings, split)
+    # Before the rows, each of which could be left out for it.
+    check_optimisation(cast(Optimisation, {k: v for k, v in settings.items() if k in Optimisation.__annotations__}))
     first, seeds = settings.get("seed", 0), asked.get("seeds", 1)
     check_seeds(first, seeds)
     lists, queries = _lists(settings, asked), _queries(settings)

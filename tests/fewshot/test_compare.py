@@ -214,6 +214,16 @@ def test_all_works_on_cubes_without_time(tmp_path: Path, make_store: Any, monkey
     assert all("video" in found.reason for found in block.compared.not_run)
 
 
+def test_settings_that_cannot_be_are_an_error_though_all_was_asked(noisy: Any, tmp_path: Path) -> None:
+    """Not a table of rows that were left out; what holds other runs is not written over."""
+    with pytest.raises(FewShotError, match=r"lr \(inf\)"):
+        compare([noisy], out=tmp_path, progress=False, lr=float("inf"), **SMALL)
+    assert not list(tmp_path.iterdir())
+    compare([noisy], methods=("mastaf",), out=tmp_path, progress=False, **SMALL)
+    with pytest.raises(FewShotError, match="holds a run of other settings"):
+        compare([noisy], out=tmp_path, progress=False, **{**SMALL, "train_episodes": 24})
+
+
 def test_stores_of_the_same_videos_share_their_lists(noisy: Any, tmp_path: Path, make_store: Any) -> None:
     other = make_store(tmp_path / "other.zarr", separation=0.7, videos=25, cube_shape=(4, 2, 1, 1), seed=3)
     less = make_store(tmp_path / "less.zarr", separation=0.7, videos=25, failed=["mop/003"])
