@@ -36,6 +36,15 @@ def tidy(panel: Any) -> None:
     panel.spines[["top", "right"]].set_visible(False)
 
 
+def plain_logarithms(axis: Any) -> None:
+    """Ticks at 1, 2 and 5 of every power of ten, as plain numbers."""
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
 def save(figure: Any, path: Path) -> None:
     """Write a figure, whole or not at all."""
     with atomic_path(path) as temporary:

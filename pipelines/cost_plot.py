@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..fewshot.plotting import can_plot, mark, save, tidy
+from ..fewshot.plotting import can_plot, mark, plain_logarithms, save, tidy
 
 _PANELS = (("gflop", "GFLOP"), ("ms", "latency in ms"), ("peak_mb", "peak memory in MB"))
 _WIDE = 20.0  # a range of values above this factor is shown in logarithms
@@ -44,16 +44,12 @@ def _draw(panel: Any, points: Sequence[dict[str, Any]], name: str, number: int) 
 
 def _finish(panel: Any, points: Sequence[dict[str, Any]], name: str, label: str) -> None:
     """Axes: frames that were measured as ticks; from zero, or in logarithms where systems lie far apart."""
-    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
-
     values = [point[name] for point in points]
     if name == "ms":
         values += [point["ms_quartiles"][1] for point in points]
     if max(values) > _WIDE * min(values):
         panel.set_yscale("log")
-        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        panel.yaxis.set_minor_locator(NullLocator())
+        plain_logarithms(panel.yaxis)
     else:
         panel.set_ylim(0, 1.12 * max(values))
     panel.set_xticks(sorted({point["frames"] for point in points}))

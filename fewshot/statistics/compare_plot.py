@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..compare import Block
-from ..plotting import can_plot, mark, save, tidy
+from ..plotting import can_plot, mark, plain_logarithms, save, tidy
 from .comparison import ComparedRow
 
 
@@ -29,10 +29,8 @@ def plot_blocks(blocks: Sequence[Block], path: Path) -> Path | None:
     shown = [name for name in names if name in handles]
     figure.legend([handles[n] for n in shown], shown, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     record = blocks[0].compared.rows[0].record
-    figure.suptitle(
-        f"{record['way']}-way accuracy on {record['split']}, {record['episodes']} episodes, 95 % over episodes",
-        fontsize=11,
-    )
+    what = f"{record['way']}-way accuracy on {record['split']}, {record['episodes']} episodes"
+    figure.suptitle(f"{what}, 95 % intervals over episodes", fontsize=11)
     save(figure, path)
     return path
 
@@ -42,14 +40,13 @@ def _draw(panel: Any, block: Block, row: ComparedRow, number: int) -> Any:
     colour, marker = mark(number)
     milliseconds = 1000 / block.cost(row).episodes_per_s
     look = {"color": colour, "marker": marker, "markersize": 6, "capsize": 2, "elinewidth": 0.9, "linestyle": "none"}
+    look["zorder"] = 3 - number / 100  # what is named first lies on top
     return panel.errorbar(milliseconds, 100 * row.accuracy, yerr=100 * row.ci95, **look)
 
 
 def _finish(panel: Any, title: str) -> None:
-    from matplotlib.ticker import StrMethodFormatter
-
     panel.set_xscale("log")
-    panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    plain_logarithms(panel.xaxis)
     panel.set_xlabel("ms an episode, scored")
     panel.set_ylabel("accuracy in %")
     panel.set_title(title, fontsize=10)
