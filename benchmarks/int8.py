@@ -28,7 +28,8 @@ from mastaf.extract.backbones.registry import load_backbone
 from mastaf.extract.datasets.by_name import find_dataset
 from mastaf.extract.run import extract
 from mastaf.fewshot.cubes.bank import FeatureBank
-from mastaf.fewshot.evaluate import Evaluation, evaluate_fully
+from mastaf.fewshot.evaluate import evaluate_fully
+from mastaf.fewshot.evaluation import Evaluation
 from mastaf.fewshot.statistics.paired import paired_difference
 from mastaf.fewshot.train import train
 from numpy.typing import NDArray

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 
 from ..cache.atomic import write_json
+from ..cache.plugins import reason_of
 from ..cache.spec import FeatureSpec
 from ..cache.store import Store
 from .errors import FewShotError
 from .methods.base import Method
-from .methods.registry import load_method
+from .methods.registry import find_method, load_method
 from .records import SELECTED_ON
 from .training.run_config import RunConfig, read_config
 from .weights import PICKLES, load_exactly, read_tensors, write_tensors
@@ -47,11 +48,13 @@ class TrainSummary:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A method ready to score, and where it is from. folder: of the run; selected_on: `val`, `none` or `test`."""
+    """A method ready to score, and where it is from. folder: of the run; weights: the file that was loaded;
+    selected_on: `val`, `none` or `test`."""
 
     method: Method
     config: RunConfig
     folder: Path
+    weights: Path
     selected_on: str
 
 
@@ -87,6 +90,16 @@ def build_method(name: str, keywords: Mapping[str, Any], *, spec: FeatureSpec, n
         return load_method(name).build(cube_shape=spec.cube_shape, n_train_classes=n_train_classes, **own)
     except TypeError as error:
         raise FewShotError(f"method '{name}' cannot be built with {own}: {error}") from None
+    except FewShotError:
+        raise
+    except Exception as error:
+        found = find_method(name)
+        if not found.distribution:
+            raise
+        raise FewShotError(
+            f"method '{name}' of distribution {found.distribution} cannot be built ({reason_of(error)}); mend or "
+            "uninstall that distribution"
+        ) from error
 
 
 def load_run(path: Path, store: Store, *, device: torch.device | str = "cpu") -> Run:
@@ -112,7 +125,7 @@ def load_run(path: Path, store: Store, *, device: torch.device | str = "cpu") ->
             config.method, config.keywords, spec=config.spec, n_train_classes=len(config.train_classes)
         )
     load_exactly(method, tensors, weights)
-    return Run(method.to(device), config, folder, note["selected_on"])
+    return Run(method.to(device), config, folder, weights, note["selected_on"])
 
 
 def require_cubes(config: RunConfig, store: Store, *, checkpoint: Path) -> None:

@@ -1,4 +1,4 @@
-"""`mastaf-fewshot`: train, evaluate and ablate few-shot heads on a store of cubes."""
+"""`mastaf-fewshot`: train, evaluate and compare few-shot heads on a store of cubes."""
 
 import resource
 from contextlib import suppress
@@ -11,6 +11,7 @@ from ..cache import console
 from ..cache.place import StorePath
 from ..cache.threads import spin_briefly
 from . import cli_options as options
+from . import table_cli
 
 if TYPE_CHECKING:
     from .checkpoint import TrainSummary
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="mastaf")
 def cli() -> None:
-    """Train, evaluate and ablate few-shot heads on a store of feature cubes.
+    """Train, evaluate and compare few-shot heads on a store of feature cubes.
 
     \b
     Examples:
       mastaf-fewshot train --features cache/hmdb51_r3d.zarr
       mastaf-fewshot evaluate --features cache/hmdb51_r3d.zarr --checkpoint runs/hmdb51_r3d_mastaf_5way_1shot_seed0
+      mastaf-fewshot compare --features cache/hmdb51_r3d.zarr --shot 1,5
       mastaf-fewshot ablate --features cache/hmdb51_r3d.zarr --shot 1,5
     """
 
@@ -119,58 +121,6 @@ def evaluate(features: StorePath, checkpoint: Path | None, json_file: Path | Non
 
 
 @cli.command()
-@options.STORE
-@click.option(
-    "--rows",
-    type=click.Choice(["fusion", "parts", "all"]),
-    default="fusion",
-    show_default=True,
-    help="fusion: Neighbor, Self, Cross, full; parts: full, no meta-learner, no residual, lambda 0.",
-)
-@options.SWITCHES
-@click.option("--way", type=click.IntRange(2), help="Classes an episode  [default: 5].")
-@click.option("--shot", "shots", callback=options.shots, help="Such as 1 or 1,5  [default: 1].")
-@options.QUERIES
-@options.TRAINING
-@options.SELECT_ON
-@options.SEEDS
-@click.option("--split", type=click.Choice(["val", "test"]), default="test", show_default=True)
-@click.option("--episodes", type=click.IntRange(2), metavar="N", help="Episodes to score  [default: 10000].")
-@options.LIST
-@options.episodes_from()
-@options.path_option(
-    "--episode-list", "episode_lists", multiple=True, metavar="FILE", help="Score these episodes; one file a shot."
-)
-@options.PRECISION
-@options.path_option("--out", metavar="DIR", help="Folder of table and runs  [default: runs/ablate_STORE].")
-@console.json_option
-def ablate(features: StorePath, json_file: Path | None, **given: Any) -> None:
-    """Train variants of MASTAF on the same episodes, and compare them on the same test episodes.
-
-    The paper's Table 3 (fusion) and its appendix (parts). With --split val nothing is selected.
-
-    \b
-    Examples:
-      mastaf-fewshot ablate --features cache/hmdb51_r3d.zarr
-      mastaf-fewshot ablate --features cache/hmdb51_r3d.zarr --rows all --shot 1,5 --split val
-    """
-    keywords = options.method_keywords(given)
-    from ..cache.store import open_store
-    from .ablate import ablate_fully
-    from .statistics.pretraining import pretraining_lines
-    from .statistics.table import text_table
-    from .statistics.table_files import summary_of
-
-    compared = ablate_fully(open_store(features), method_keywords=keywords, **options.given(given))
-    console.say("\n" + text_table(compared))
-    # The first line alone: accuracies are each row's own, and in its record.
-    for line in pretraining_lines(compared.rows[0].record)[:1]:
-        console.say(f"\n{line}")
-    console.say(f"\ntable, records and predictions: {compared.rows[0].paths[0].parent.parent.parent}")
-    console.write_summary(json_file, summary_of(compared))
-
-
-@cli.command()
 @options.FEATURES
 @click.option("--allow-partial", is_flag=True, help="Use what an unfinished extraction has.")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
@@ -198,6 +148,11 @@ def episodes(features: StorePath, json_file: Path | None, **given: Any) -> None:
         share = f"{100 * written['source_shared']:.1f} %"
         console.say(f"{share} of the queries have a video of their own source among the supports of their class")
     console.write_summary(json_file, written)
+
+
+cli.add_command(table_cli.compare)
+cli.add_command(table_cli.ablate)
+cli.add_command(table_cli.table)
 
 
 def main() -> None:

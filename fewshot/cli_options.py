@@ -11,7 +11,7 @@ import click
 from ..cache.console import STORE as STORE_TYPE
 from ..cache.console import several
 from .cubes.residence import BANKS
-from .methods import METHODS
+from .methods.registry import method_names
 from .training.optimisation import OPTIMISERS, PRECISIONS, SCHEDULES
 
 Command = Callable[..., Any]
@@ -61,14 +61,24 @@ FEATURES = click.option(
     required=True,
     help="Store of cubes: a path, or s3://BUCKET/NAME.zarr.",
 )
-STORE = several(
-    FEATURES,
+READING = several(
     click.option("--allow-partial", is_flag=True, help="Use what an unfinished extraction has."),
     click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto."),
     BANK,
 )
+STORE = several(FEATURES, READING)
+
+
+class MethodOption(click.Option):
+    """An option that names methods; its help lists them as they are when it is printed: plug-ins may come and go."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        record = super().get_help_record(ctx)
+        return record and (record[0], record[1].replace("METHODS", ", ".join(method_names())))
+
+
 METHOD = several(
-    click.option("--method", metavar="NAME", help=f"{', '.join(METHODS)}  [default: mastaf]."),
+    click.option("--method", metavar="NAME", cls=MethodOption, help="METHODS  [default: mastaf]."),
     click.option("--variant", metavar="NAME", help="A method's, such as full, neighbor, fce or memory."),
     click.option(
         "--set",

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -14,27 +13,13 @@ from ..cache.console import Progress
 from ..cache.store import Store
 from .cubes.bank import FeatureBank
 from .cubes.banks import Banks, bank_dtype
-from .environment import resolve_device, versions
+from .environment import resolve_device
 from .episodes.list_settings import ListSettings, choose_listing
 from .episodes.listing import Listing
-from .episodes.sources import RANDOM
+from .evaluation import Asked, Evaluation, read_evaluation, write_evaluation
 from .head import Head, find_head
-from .records import Predictions, write_result
 from .scoring import score_heads
-from .statistics.calibration import expected_calibration_error
-from .statistics.metrics import clustered_ci95, episode_accuracy, mean_and_ci95, per_class_accuracy
-from .statistics.pretraining import pretraining_of
 from .statistics.seen_classes import require_unseen
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """A scored list. record: as on disk; path: of the record; per_class: class -> (accuracy, queries)."""
-
-    record: dict[str, Any]
-    path: Path
-    predictions: Predictions
-    per_class: dict[str, tuple[float, int]]
 
 
 def evaluate(store: Store, run: Path | None = None, **settings: Any) -> dict[str, Any]:
@@ -83,16 +68,18 @@ def evaluate_together(
     split: str = "test",
     allow_seen_classes: bool = False,
     precision: str = "fp32",
+    again: bool = True,
     progress: bool = True,
     **episodes: Unpack[ListSettings],
 ) -> list[Evaluation]:
     """Score several runs on one list as `evaluate_fully` would each; they share cubes and relation maps.
 
-    The list is that of the first run, so all should be trained for the same way, shot and queries.
+    The list is that of the first run, so all should be trained for the same way, shot and queries. again: score runs
+    anew whose record of these weights and this list is there already.
     """
     heads = [find_head(banks.store, run, None, {}, way=5, shot=1, device=banks.device) for run in runs]
     scoring = {"split": split, "allow_seen_classes": allow_seen_classes, "precision": precision, "progress": progress}
-    return _evaluate(heads, banks, None, **scoring, **episodes)
+    return _evaluate(heads, banks, None, again=again, **scoring, **episodes)
 
 
 def _evaluate(
@@ -104,6 +91,7 @@ def _evaluate(
     allow_seen_classes: bool,
     precision: str,
     progress: bool,
+    again: bool = True,
     **episodes: Unpack[ListSettings],
 ) -> list[Evaluation]:
     """Score heads on the list of the first one, and write a record of each."""
@@ -113,8 +101,27 @@ def _evaluate(
         for head in heads
     ]
     listing = choose_listing(videos, heads[0], **episodes)
-    banks.announce(videos)
-    shown = Progress(len(listing.rows), f"score {split}", "episodes") if progress else None
+    asked = [
+        Asked(head, videos, listing, Path(out or head.folder) / "results", stamp)
+        for head, stamp in zip(heads, stamps, strict=True)
+    ]
+    found = {} if again else {n: kept for n, one in enumerate(asked) if (kept := read_evaluation(one)) is not None}
+    rest = [n for n in range(len(asked)) if n not in found]
+    if rest:
+        banks.announce(videos)
+        scores, seconds = _scores([heads[n] for n in rest], videos, listing, progress)
+        for n, logits in zip(rest, scores, strict=True):
+            found[n] = write_evaluation(asked[n], logits, start=start, scoring_s=seconds / len(rest))
+    return [found[n] for n in range(len(asked))]
+
+
+def _scores(
+    heads: Sequence[Head], videos: FeatureBank, listing: Listing, progress: bool
+) -> tuple[list[np.ndarray], float]:
+    """Logits float32 [e, q, way] of each head, and the seconds that all of them took."""
+    start = time.monotonic()
+    what = f"score {videos.split}" if len(heads) > 1 else f"score {heads[0].name} on {videos.split}"
+    shown = Progress(len(listing.rows), what, "episodes") if progress else None
     with shown or nullcontext() as bar:
         logits = score_heads(
             [head.method for head in heads],
@@ -124,74 +131,4 @@ def _evaluate(
             train_class_ids=heads[0].train_class_ids,
             advance=bar.advance if bar is not None else None,
         )
-    return [
-        write_evaluation(Path(out or head.folder) / "results", head, videos, listing, found, stamps=stamp, start=start)
-        for head, found, stamp in zip(heads, logits, stamps, strict=True)
-    ]
-
-
-def write_evaluation(
-    folder: Path,
-    head: Head,
-    bank: FeatureBank,
-    listing: Listing,
-    logits: np.ndarray,
-    *,
-    stamps: Mapping[str, Any],
-    start: float,
-) -> Evaluation:
-    """Write record and predictions of logits float32 [e, q, way].
-
-    stamps: the record's precision and seen_classes; start: of the evaluation, by time.monotonic().
-    """
-    rows, (e, q, way) = listing.rows, logits.shape
-    predictions = predictions_of(bank, listing, logits)
-    correct = predictions.correct.reshape(e, q)  # [e, q]
-    accuracy, half = mean_and_ci95(episode_accuracy(correct))
-    of_class = predictions.query_class.reshape(e, q)  # [e, q]
-    name = _name(bank, listing, way) + ("" if stamps["precision"] == "fp32" else "_bf16") + head.suffix
-    record = write_result(
-        folder / name,
-        predictions,
-        **head.facts,
-        way=way,
-        shot=rows.support.shape[2],
-        **{f: getattr(listing, f) for f in ("query_mode", "queries", "episodes_from", "source_shared", "list_seed")},
-        episodes=e,
-        split=bank.split,
-        accuracy=accuracy,
-        ci95=half,
-        ci95_clustered=list(clustered_ci95(correct, rows.query, of_class)),
-        ece=expected_calibration_error(predictions.logits, predictions.label),
-        recipe=bank.store.spec.recipe,
-        store=bank.store.digest,
-        episode_list=listing.digest,
-        coverage=bank.coverage,
-        pretraining=pretraining_of(bank.store, bank.split, predictions),
-        **stamps,
-        versions=versions(),
-        seconds=round(time.monotonic() - start, 3),
-    )
-    per_class = per_class_accuracy(correct, of_class, bank.class_names)
-    return Evaluation(record.to_json(), folder / f"{name}.json", predictions, per_class)
-
-
-def predictions_of(bank: FeatureBank, listing: Listing, logits: np.ndarray) -> Predictions:
-    """The answers of logits float32 [e, q, way]."""
-    rows, (e, q, way) = listing.rows, logits.shape
-    return Predictions(
-        episode=np.repeat(np.arange(e), q),  # [e * q]
-        query_row=bank.rows[rows.query].ravel(),  # [e * q]
-        label=rows.labels.ravel(),  # [e * q]
-        predicted=logits.argmax(axis=2).ravel(),  # [e * q]
-        logits=logits.reshape(e * q, way),  # [e * q, way]
-        classes=np.repeat(rows.classes, q, axis=0),  # [e * q, way]
-        class_names=tuple(bank.class_names),
-    )
-
-
-def _name(bank: FeatureBank, listing: Listing, way: int) -> str:
-    """The name of a record: which list, and its digest."""
-    e, shot = len(listing.rows), listing.rows.support.shape[2]
-    kind = "" if listing.episodes_from == RANDOM else f"_{listing.episodes_from}"
-    return f"{bank.split}_{way}way_{shot}shot_{listing.query_mode}{listing.queries}{kind}_{e}_{listing.digest[:8]}"
+    return logits, time.monotonic() - start

@@ -28,7 +28,8 @@ _SWITCHES = {
 class Head:
     """A method with what its record says of it.
 
-    folder: where its results go; suffix: of their names, for weights that are not the run's choice; seed: of training,
+    folder: where its results go; weights: the run's file that was loaded, None without a run; suffix: of the results'
+    names, for weights that are not the run's choice; seed: of training,
     None where nothing was trained; selected_on: `val`, `none` or `test`; trained_on: dataset, split scheme and store
     of the run, train_precision: of its losses, None without one; way, shot: of its training episodes; query_mode,
     queries: see `scored_queries`.
@@ -37,6 +38,7 @@ class Head:
     method: Method
     name: str
     folder: Path
+    weights: Path | None
     seed: int | None
     selected_on: str
     trained_on: dict[str, str] | None
@@ -74,12 +76,21 @@ def find_head(
     shot: int,
     device: torch.device,
 ) -> Head:
-    """The head of a run, or without one that of a method and its keywords. Raises FewShotError, SpecMismatchError."""
+    """The head of a run, or without one that of a method and its keywords.
+
+    Raises FewShotError, also where the run is of another method, and SpecMismatchError.
+    """
     if run is None:
         return head_without_run(method or "mastaf", keywords, store, way=way, shot=shot, device=device)
-    if method or keywords:
+    if keywords:
         raise FewShotError("a checkpoint fixes the method: give a checkpoint, or a method with its options, not both")
-    return head_of_run(Path(run), store, device=device)
+    head = head_of_run(Path(run), store, device=device)
+    if method not in (None, head.name):
+        raise FewShotError(
+            f"checkpoint {run} is of method '{head.name}', but method '{method}' was asked for; leave --method out, or "
+            f"train '{method}' first"
+        )
+    return head
 
 
 def head_of_run(path: Path, store: Store, *, device: torch.device) -> Head:
@@ -91,6 +102,7 @@ def head_of_run(path: Path, store: Store, *, device: torch.device) -> Head:
         method=run.method,
         name=config.method,
         folder=run.folder,
+        weights=run.weights,
         seed=config.seed,
         selected_on=run.selected_on,
         trained_on={name: getattr(config, name) for name in ("dataset", "split_scheme", "store")},
@@ -126,6 +138,7 @@ def head_without_run(
         method=method.to(device),
         name=name,
         folder=Path("runs") / run_name(store.path.stem, name, dict(keywords), way=way, shot=shot),
+        weights=None,
         seed=None,
         selected_on="none",
         trained_on=None,

@@ -14,7 +14,7 @@ import numpy as np
 from ..cache.atomic import write_bytes, write_json
 from .errors import FewShotError
 
-RECORD_SCHEMA = 2
+RECORD_SCHEMA = 3
 SELECTED_ON = ("val", "none", "test")
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -23,6 +23,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "variant": (str, type(None)),
     "preset": (str, type(None)),
     "adapter": (bool,),
+    "dataset": (str,),
+    "backbone": (str,),
     "way": (int,),
     "shot": (int,),
     "query_mode": (str,),
@@ -58,8 +60,9 @@ class ResultRecord:
     """One score. Field names are those of the JSON file.
 
     variant: of the method, with what was switched off behind slashes (`full/no-residual`), None where it has none;
-    adapter: whether the shared adapter stood in front; queries: in the episode (`single`) or of each class
-    (`per_class`); episodes_from, source_shared: see `Listing`; accuracy: fraction; ci95: half-width over episodes;
+    adapter: whether the shared adapter stood in front; dataset, backbone: of the store that was scored; queries: in
+    the episode (`single`) or of each class (`per_class`); episodes_from, source_shared: see `Listing`; accuracy:
+    fraction; ci95: half-width over episodes;
     ci95_clustered: [low, high] by class and video; ece: expected calibration error; seed: of training, None where
     nothing was trained; list_seed: of the test list, None when it came from a file; precision: of the relation maps,
     `fp32` or `bf16`; train_precision: of the run's training, None without one; recipe, store, episode_list: sha256;
@@ -73,6 +76,8 @@ class ResultRecord:
     variant: str | None
     preset: str | None
     adapter: bool
+    dataset: str
+    backbone: str
     way: int
     shot: int
     query_mode: str
@@ -190,13 +195,21 @@ def read_record(path: Path) -> ResultRecord:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise FewShotError(f"{path} is not a result record: {error}") from None
+    return record_of(value, path)
+
+
+def record_of(value: Any, path: Path) -> ResultRecord:
+    """The record in a JSON value of the file `path`. Raises FewShotError naming the file and the field."""
     schema = value.get("schema") if isinstance(value, dict) else None
     if schema is not None and schema != RECORD_SCHEMA:
-        raise FewShotError(f"{path} has schema {schema}, but this program reads {RECORD_SCHEMA}; evaluate again")
+        raise FewShotError(f"{path} has schema {schema!r}, but this program reads {RECORD_SCHEMA}; evaluate again")
     wrong = sorted(set(_TYPES) ^ set(value)) if isinstance(value, dict) else sorted(_TYPES)
     if wrong:
         raise FewShotError(f"{path} is not a result record: missing or unknown fields ({', '.join(wrong)})")
-    return ResultRecord(**value)
+    try:
+        return ResultRecord(**value)
+    except FewShotError as error:
+        raise FewShotError(f"{path}: {error}") from None
 
 
 def read_predictions(path: Path, sha256: str | None = None) -> Predictions:

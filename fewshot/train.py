@@ -23,7 +23,7 @@ from .checkpoint import (
 )
 from .cubes.banks import Banks
 from .environment import describe_device, resolve_device
-from .errors import FewShotError
+from .errors import FewShotError, OtherRunError
 from .training.event_files import EventFiles, require_tensorboard
 from .training.own_random import OwnRandom
 from .training.plan import TrainPlan, TrainSettings, calibration_cubes, plan_training
@@ -42,6 +42,10 @@ class Order:
 
     settings: TrainSettings
     out: Path | None = None
+
+    def folder_for(self, store: Store, config: RunConfig) -> Path:
+        """The folder of the run."""
+        return Path(self.out or _default_folder(store, self.settings, config))
 
 
 def train(
@@ -77,6 +81,19 @@ def plan_run(banks: Banks, settings: TrainSettings) -> TrainPlan:
     return plan_training(banks, **given)
 
 
+def plan_order(banks: Banks, order: Order) -> TrainPlan:
+    """What a run that is wanted would do; torch's random state stays as it was.
+
+    Raises FewShotError, OtherRunError where its folder holds a run of other settings.
+    """
+    with torch.random.fork_rng(devices=[banks.device] if banks.device.type == "cuda" else []):
+        plan = plan_run(banks, order.settings)
+    folder = order.folder_for(banks.store, plan.config)
+    if (folder / CONFIG_FILE).is_file():
+        _require_same(folder, plan.config)
+    return plan
+
+
 def train_together(
     banks: Banks, orders: Sequence[Order], *, tensorboard: bool = False, progress: bool = True
 ) -> list[TrainSummary]:
@@ -107,7 +124,7 @@ class _Run:
     def __init__(self, banks: Banks, order: Order, locks: ExitStack, *, say: bool) -> None:
         self.banks, self.plan = banks, plan_run(banks, order.settings)
         self._random = OwnRandom(banks.device)
-        self.folder = Path(order.out or _default_folder(banks.store, order.settings, self.plan.config))
+        self.folder = order.folder_for(banks.store, self.plan.config)
         self.folder.mkdir(parents=True, exist_ok=True)
         locks.enter_context(writer_lock(self.folder / "run"))
         self.finished = _enter(self.folder, self.plan.config, say=say)
@@ -179,12 +196,7 @@ def _enter(folder: Path, config: RunConfig, *, say: bool) -> TrainSummary | None
             raise FewShotError(f"{folder} holds other files ({strangers[0]}) and no run; give another --out")
         write_config(folder, config)
         return None
-    there = read_config(folder)
-    differing = config.differences(there)
-    if differing:
-        raise FewShotError(
-            f"{folder} holds a run of other settings ({'; '.join(differing)}); give another --out, or remove it"
-        )
+    there = _require_same(folder, config)
     summary = read_train_summary(folder)
     if say and summary is not None:
         console.say(f"{folder} is already trained with these settings")
@@ -192,6 +204,17 @@ def _enter(folder: Path, config: RunConfig, *, say: bool) -> TrainSummary | None
         changed = [k for k in config.provenance if config.provenance[k] != there.provenance.get(k)]
         console.say(f"continuing with another {' and '.join(changed)}: weights may differ in their last bits")
     return summary
+
+
+def _require_same(folder: Path, config: RunConfig) -> RunConfig:
+    """The settings of the run that the folder holds. Raises OtherRunError unless they are these."""
+    there = read_config(folder)
+    differing = config.differences(there)
+    if differing:
+        raise OtherRunError(
+            f"{folder} holds a run of other settings ({'; '.join(differing)}); give another --out, or remove it"
+        )
+    return there
 
 
 def _default_folder(store: Store, settings: TrainSettings, config: RunConfig) -> Path:

@@ -4,24 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..cache.atomic import atomic_path
-from ..cache.console import say
-from ..cache.errors import CacheError
-from ..cache.extras import require_extra
+from ..fewshot.plotting import can_plot, mark, plain_logarithms, save, tidy
 
-# Colours that the colour-blind tell apart (Okabe and Ito), with a marker each for print in grey.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _PANELS = (("gflop", "GFLOP"), ("ms", "latency in ms"), ("peak_mb", "peak memory in MB"))
 _WIDE = 20.0  # a range of values above this factor is shown in logarithms
 
 
 def plot_costs(points: Sequence[dict[str, Any]], path: Path, *, title: str) -> Path | None:
     """Write a PNG with one panel for each cost; None, and a line that says so, without matplotlib."""
-    try:
-        require_extra("matplotlib", extra="plots", wanted_by="the plot")
-    except CacheError as error:
-        say(f"no plot: {error}")
+    if not can_plot():
         return None
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
@@ -36,8 +27,7 @@ def plot_costs(points: Sequence[dict[str, Any]], path: Path, *, title: str) -> P
     figure.suptitle(f"Cost of one query video ({place})", fontsize=11)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(systems)), frameon=False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary)
+    save(figure, path)
     return path
 
 
@@ -45,7 +35,7 @@ def _draw(panel: Any, points: Sequence[dict[str, Any]], name: str, number: int) 
     """One system's line; of latency its quartiles too."""
     ordered = sorted(points, key=lambda point: point["frames"])
     frames, values = [p["frames"] for p in ordered], [p[name] for p in ordered]
-    colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+    colour, marker = mark(number)
     panel.plot(frames, values, color=colour, marker=marker, markersize=5, linewidth=1.6, label=ordered[0]["system"])
     if name == "ms":
         low, high = zip(*(p["ms_quartiles"] for p in ordered), strict=True)
@@ -54,21 +44,15 @@ def _draw(panel: Any, points: Sequence[dict[str, Any]], name: str, number: int) 
 
 def _finish(panel: Any, points: Sequence[dict[str, Any]], name: str, label: str) -> None:
     """Axes: frames that were measured as ticks; from zero, or in logarithms where systems lie far apart."""
-    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
-
     values = [point[name] for point in points]
     if name == "ms":
         values += [point["ms_quartiles"][1] for point in points]
     if max(values) > _WIDE * min(values):
         panel.set_yscale("log")
-        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        panel.yaxis.set_minor_locator(NullLocator())
+        plain_logarithms(panel.yaxis)
     else:
         panel.set_ylim(0, 1.12 * max(values))
     panel.set_xticks(sorted({point["frames"] for point in points}))
     panel.set_xlabel("frames")
     panel.set_title(label, fontsize=10)
-    panel.grid(visible=True, which="major", color="0.88", linewidth=0.8)
-    panel.set_axisbelow(True)
-    panel.spines[["top", "right"]].set_visible(False)
+    tidy(panel)

@@ -17,15 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..extract.backbones.inference import resolve_precision
 from ..extract.backbones.registry import load_backbone
 from ..extract.errors import ExtractError
 from ..fewshot.environment import describe_device, resolve_device, versions
-from ..fewshot.episodes.episode import Episode
-from ..fewshot.episodes.randomness import EpisodeRandom
 from ..fewshot.errors import FewShotError
+from ..fewshot.flops import count_flops, random_episode, score_one
 from ..fewshot.methods.registry import load_method
 
 _WARM_UP = 2
@@ -61,15 +59,15 @@ def measure(
     precision = resolve_precision(precision, chosen, frames=frames)
     run = plain.prepare_for_inference(precision, chosen)
     clip = torch.zeros((1, frames, plain.size, plain.size, 3), dtype=torch.uint8).random_(256)
-    episode = _episode(plain.cube_shape, way, shot, chosen)
+    episode = random_episode(plain.cube_shape, way=way, shot=shot).to(chosen)
     # The folded copy is all that inference needs; on the meta device the plain one has shapes alone.
     plain.module.to("meta")
     _forget_peak(chosen)
     of_backbone = _times(lambda: run(clip), repeats)
-    of_head = _times(lambda: _score(head, episode), repeats)
+    of_head = _times(lambda: score_one(head, episode), repeats)
     peak = _peak(chosen)
     total = of_backbone + of_head  # [repeats]
-    flops = _flops(lambda: plain.forward(clip.to("meta"))), _flops(lambda: _score(head, episode))
+    flops = count_flops(lambda: plain.forward(clip.to("meta"))), count_flops(lambda: score_one(head, episode))
     return {
         "cube": list(plain.cube_shape),
         "size": plain.size,
@@ -92,20 +90,6 @@ def measure(
     }
 
 
-def _episode(cube_shape: tuple[int, int, int, int], way: int, shot: int, device: torch.device) -> Episode:
-    """One random episode with one query."""
-    rng = torch.Generator().manual_seed(0)
-    support = torch.rand(1, way, shot, *cube_shape, generator=rng)  # [b=1, way, shot, c, t, h, w]
-    query = torch.rand(1, 1, *cube_shape, generator=rng)  # [b=1, q=1, c, t, h, w]
-    labels = torch.zeros(1, 1, dtype=torch.int64)  # [b=1, q=1]
-    return Episode(support, query, labels, torch.full((1, way), -1)).to(device)
-
-
-@torch.no_grad()
-def _score(head: Any, episode: Episode) -> Tensor:
-    return head.score(episode, EpisodeRandom()).cpu()  # [b=1, q=1, way]
-
-
 def _times(call: Callable[[], Tensor], repeats: int) -> np.ndarray:
     """Milliseconds of each call, [repeats]; a call ends with a copy to the CPU, so an accelerator is waited for."""
     for _ in range(_WARM_UP):
@@ -116,12 +100,6 @@ def _times(call: Callable[[], Tensor], repeats: int) -> np.ndarray:
         call()
         found.append(1000 * (time.perf_counter() - start))
     return np.array(found)
-
-
-def _flops(call: Callable[[], Tensor]) -> int:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        call()
-    return counter.get_total_flops()
 
 
 def _forget_peak(device: torch.device) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..cache.atomic import write_bytes
-from ..cache.console import Progress, say, table, unknown_name
+from ..cache.console import Progress, say, table
 from ..cache.errors import StoppedError
 from ..extract.backbones.plugins import find_loader
-from ..fewshot.methods import METHODS
+from ..fewshot.methods.registry import find_method
 from .cost_plot import plot_costs
 from .errors import PipelineError
 
@@ -43,14 +43,13 @@ def profile(
 
     Writes `profile.csv` and, with matplotlib, `profile.png` into `out`. Returns {"points", "skipped", "csv", "plot"}
     as plain values: points are what `cost_point.measure` gives, skipped those of which backbone and head do not fit
-    together. Raises ExtractError or PipelineError for unknown names, PipelineError when nothing fits, StoppedError
+    together. Raises ExtractError or FewShotError for unknown names, PipelineError when nothing fits, StoppedError
     when a process is ended.
     """
     for name in backbones:
         find_loader(name)
     for name in methods:
-        if name not in METHODS:
-            raise PipelineError(unknown_name("method", name, METHODS))
+        find_method(name)
     out.mkdir(parents=True, exist_ok=True)
     shared = {"size": size, "way": way, "shot": shot, "precision": precision}
     shared |= {"device": device, "threads": threads, "repeats": repeats}

@@ -7,6 +7,7 @@ import click
 
 from ..cache import console
 from ..extract.backbones import BACKBONES
+from ..fewshot.cli_options import MethodOption
 from ..fewshot.methods import METHODS
 
 # What Figures 4 and 5 of the paper compare, as far as the tables have it.
@@ -50,7 +51,8 @@ def _frames(_context: click.Context, _parameter: click.Parameter, value: str) ->
     default=_METHODS,
     show_default=True,
     callback=_names,
-    help=f"Heads, of {', '.join(METHODS)}.",
+    cls=MethodOption,
+    help="Heads, of METHODS.",
 )
 @click.option("--frames", default=_FRAMES, show_default=True, callback=_frames, help="Such as 8,12,16 or 8:16.")
 @click.option("--size", type=click.IntRange(1), help="Side of a clip in pixels  [default: the backbone's].")

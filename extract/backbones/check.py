@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...cache.plugins import Target, reason_of
 from ..errors import ExtractError
 from .base import Backbone
-from .plugins import Loader, reason_of
 
 
-def check_record(value: Any, loader: Loader) -> Backbone:
+def check_record(value: Any, loader: Target) -> Backbone:
     """`value` if it is the `Backbone` that `loader` promises. ExtractError naming who returned it otherwise."""
     who = f"backbone '{loader.name}'" + (f" of distribution {loader.distribution}" if loader.distribution else "")
     if not isinstance(value, Backbone):

@@ -4,10 +4,11 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ...cache.plugins import Target, reason_of
 from ..errors import ExtractError
 from .base import Backbone
 from .check import check_record
-from .plugins import HUB, Loader, find_loader, reason_of
+from .plugins import HUB, find_loader, import_loader
 
 
 def load_backbone(
@@ -36,7 +37,7 @@ def load_backbone(
     asked = {"weights": weights, "frames": frames, "size": size, "resize": resize, "layer": layer, "seed": seed}
     if name.startswith(HUB):
         asked["model_id"] = name.removeprefix(HUB)
-    load = loader.load()
+    load = import_loader(loader)
     if revision is not None:
         if "revision" not in inspect.signature(load).parameters:
             raise ExtractError(f"revision ({revision}) is for weights of the hub, which '{name}' has not; leave it out")
@@ -52,7 +53,7 @@ def load_layers(name: str, *, layers: Sequence[str] = (), **how: Any) -> list[Ba
     return [first, *(first.at(layer) for layer in layers[1:])]
 
 
-def _ask_plugin(loader: Loader, load: Callable[..., Any], asked: dict[str, Any]) -> Any:
+def _ask_plugin(loader: Target, load: Callable[..., Any], asked: dict[str, Any]) -> Any:
     """What a plug-in's function returns. Whatever it raises but an ExtractError is a fault of the plug-in."""
     try:
         return load(**asked)

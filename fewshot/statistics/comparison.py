@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..ablation_rows import FULL
-from ..evaluate import Evaluation
+from ..evaluation import Evaluation
 from .metrics import clustered_ci95, episode_accuracy, mean_and_ci95
 from .paired import Difference, paired_difference, require_same_queries
 from .seed_spread import SeedSpread, seed_spread
@@ -61,16 +61,30 @@ class ComparedPair:
     difference: Difference
 
 
+@dataclass(frozen=True)
+class NotRun:
+    """A row that could not be had at one shot, and why."""
+
+    name: str
+    shot: int
+    reason: str
+
+
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """A table: its rows, and every pair of rows of one shot, Holm-corrected over all pairs of the table."""
+    """A table: its rows, and pairs of rows of one shot, Holm-corrected over all pairs of the table.
+
+    base: the row that the others are shown against; not_run: rows that could not be had, with the reason.
+    """
 
     rows: list[ComparedRow]
     pairs: list[ComparedPair]
+    base: str = FULL
+    not_run: tuple[NotRun, ...] = ()
 
-    def minus_full(self, row: ComparedRow) -> Difference | None:
-        """The difference of a row to `full`, None for `full` itself and in a table without it."""
-        found = [p.difference for p in self.pairs if (p.first, p.second, p.shot) == (row.name, FULL, row.shot)]
+    def minus_base(self, row: ComparedRow) -> Difference | None:
+        """The difference of a row to the base, None for the base itself and in a table without it."""
+        found = [p.difference for p in self.pairs if (p.first, p.second, p.shot) == (row.name, self.base, row.shot)]
         return found[0] if found else None
 
 
@@ -91,9 +105,18 @@ def compared_row(name: str, scored: Sequence[Evaluation]) -> ComparedRow:
     )
 
 
-def compare_rows(rows: Sequence[ComparedRow]) -> Comparison:
-    """Compare every pair of rows that share a shot. Raises FewShotError unless their episodes are the same."""
-    pairs = [ComparedPair(a.name, b.name, a.shot, paired_difference(*map(_answers, (a, b)))) for a, b in _pairs(rows)]
+def compare_rows(
+    rows: Sequence[ComparedRow], *, base: str = FULL, every_pair: bool = True, not_run: Sequence[NotRun] = ()
+) -> Comparison:
+    """Compare rows that share a shot: every pair, or each with the base alone.
+
+    Raises FewShotError unless their episodes are the same.
+    """
+    pairs = [
+        ComparedPair(a.name, b.name, a.shot, paired_difference(*map(_answers, (a, b))))
+        for a, b in _pairs(rows, base)
+        if every_pair or b.name == base
+    ]
     corrected = holm([pair.difference.p for pair in pairs])
     return Comparison(
         list(rows),
@@ -101,6 +124,8 @@ def compare_rows(rows: Sequence[ComparedRow]) -> Comparison:
             ComparedPair(pair.first, pair.second, pair.shot, pair.difference.corrected(p))
             for pair, p in zip(pairs, corrected, strict=True)
         ],
+        base,
+        tuple(not_run),
     )
 
 
@@ -108,8 +133,8 @@ def _answers(row: ComparedRow) -> list[Any]:
     return [found.predictions for found in row.scored]
 
 
-def _pairs(rows: Sequence[ComparedRow]) -> Iterator[tuple[ComparedRow, ComparedRow]]:
-    """Pairs of one shot, `full` last in its pairs, so that each reads `row minus full`."""
+def _pairs(rows: Sequence[ComparedRow], base: str) -> Iterator[tuple[ComparedRow, ComparedRow]]:
+    """Pairs of one shot, the base last in its pairs, so that each reads `row minus base`."""
     for shot in dict.fromkeys(row.shot for row in rows):
         for first, second in combinations([row for row in rows if row.shot == shot], 2):
-            yield (second, first) if first.name == FULL else (first, second)
+            yield (second, first) if first.name == base else (first, second)

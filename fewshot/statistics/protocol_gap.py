@@ -7,7 +7,8 @@ from typing import Any
 from ...cache.store import Store
 from ..episodes.sources import DISJOINT, RANDOM
 from ..errors import FewShotError
-from ..evaluate import Evaluation, evaluate_fully
+from ..evaluate import evaluate_fully
+from ..evaluation import Evaluation
 from .paired import Difference, paired_difference
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ...cache.console import table
-from ..evaluate import Evaluation
+from ..evaluation import Evaluation
 from .confusion import confusion_of
 from .pretraining import pretraining_lines
 from .protocol_gap import ProtocolGap

@@ -48,9 +48,9 @@ def text_table(compared: Comparison) -> str:
     shots = list(dict.fromkeys(row.shot for row in rows))
     cell = {(row.name, row.shot): row for row in rows}
     seeds = ["between seeds"] if len(rows[0].scored) > 1 else []
-    heading = [text for shot in shots for text in (f"{shot}-shot", "clustered", *seeds, "minus full")]
+    heading = [text for shot in shots for text in (f"{shot}-shot", "clustered", *seeds, f"minus {compared.base}")]
     lines = [
-        [_stamped(name, cell[name, shots[0]]), *(text for shot in shots for text in _cells(compared, cell[name, shot]))]
+        [stamped(name, cell[name, shots[0]]), *(text for shot in shots for text in _cells(compared, cell[name, shot]))]
         for name in names
     ]
     parts = [title_of(rows), table(lines, ["row", *heading])]
@@ -68,7 +68,7 @@ def pairs_table(pairs: Sequence[ComparedPair]) -> str:
         found = pair.difference
         alone = "; ".join(f"{a} : {b}" for a, b in zip(found.only_first, found.only_second, strict=True))
         verdict = "within noise" if found.within_noise else ""
-        shown = (points(found), _small(found.p), _small(found.p_holm), verdict)
+        shown = (points(found), small_p(found.p), small_p(found.p_holm), verdict)
         lines.append([f"{pair.first} - {pair.second}", f"{pair.shot}", shown[0], alone, *shown[1:]])
     return f"{title}\n\n{table(lines, ['pair', 'shot', 'difference', 'one alone', 'p', 'Holm', ''])}"
 
@@ -89,13 +89,14 @@ def points(difference: Difference) -> str:
     return f"{100 * difference.mean:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
 
 
-def _stamped(name: str, row: ComparedRow) -> str:
+def stamped(name: str, row: ComparedRow) -> str:
+    """The name of a row, as it stands in a table."""
     # A number whose weights were chosen by it must not travel without saying so.
     return f"{name} (selected on test)" if row.record["selected_on"] == "test" else name
 
 
 def _cells(compared: Comparison, row: ComparedRow) -> list[str]:
-    difference, spread = compared.minus_full(row), row.spread
+    difference, spread = compared.minus_base(row), row.spread
     seeds = [] if spread is None else [f"sd {100 * spread.sd:.2f} ({100 * spread.low:.2f} to {100 * spread.high:.2f})"]
     minus = ""
     if difference is not None:
@@ -103,5 +104,6 @@ def _cells(compared: Comparison, row: ComparedRow) -> list[str]:
     return [percent(row.accuracy, row.ci95), interval(*row.ci95_clustered), *seeds, minus]
 
 
-def _small(p: float) -> str:
+def small_p(p: float) -> str:
+    """`0.042`, `3e-08`."""
     return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"

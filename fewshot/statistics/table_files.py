@@ -16,8 +16,8 @@ from .table import features_of, title_of
 def write_tables(out: Path, compared: Comparison) -> None:
     """Write OUT.csv (rows), OUT_pairs.csv and OUT.json (both), each whole or not at all."""
     summary = summary_of(compared)
-    _write_csv(out.parent / f"{out.name}.csv", [_row_line(compared, row) for row in compared.rows])
-    _write_csv(out.parent / f"{out.name}_pairs.csv", [_pair_line(pair) for pair in compared.pairs])
+    write_csv(out.parent / f"{out.name}.csv", [row_line(compared, row) for row in compared.rows])
+    write_csv(out.parent / f"{out.name}_pairs.csv", [pair_line(pair) for pair in compared.pairs])
     write_json(out.parent / f"{out.name}.json", summary)
 
 
@@ -26,7 +26,7 @@ def summary_of(compared: Comparison) -> dict[str, Any]:
     return {
         "title": title_of(compared.rows),
         "features": features_of(compared.rows),
-        "rows": [_row_json(compared, row) for row in compared.rows],
+        "rows": [row_json(compared, row) for row in compared.rows],
         "pairs": [
             {"first": pair.first, "second": pair.second, "shot": pair.shot, **pair.difference.to_json()}
             for pair in compared.pairs
@@ -34,22 +34,24 @@ def summary_of(compared: Comparison) -> dict[str, Any]:
     }
 
 
-def _row_json(compared: Comparison, row: ComparedRow) -> dict[str, Any]:
-    difference = compared.minus_full(row)
+def row_json(compared: Comparison, row: ComparedRow) -> dict[str, Any]:
+    """A row with its records, as plain JSON values."""
+    difference = compared.minus_base(row)
     return {
         "row": row.name,
         "accuracy": row.accuracy,
         "ci95": row.ci95,
         "ci95_clustered": list(row.ci95_clustered),
         "between_seeds": row.spread.to_json() if row.spread else None,
-        "difference_to_full": difference.to_json() if difference else None,
+        f"difference_to_{compared.base}": difference.to_json() if difference else None,
         "paths": [str(path) for path in row.paths],
         "records": row.records,
     }
 
 
-def _row_line(compared: Comparison, row: ComparedRow) -> dict[str, Any]:
-    record, difference, spread = row.record, compared.minus_full(row), row.spread
+def row_line(compared: Comparison, row: ComparedRow) -> dict[str, Any]:
+    """A row as a line of CSV."""
+    record, difference, spread = row.record, compared.minus_base(row), row.spread
     kept = ("method", "variant", "preset", "way", "shot", "split", "episodes")
     return {
         "row": row.name,
@@ -60,7 +62,7 @@ def _row_line(compared: Comparison, row: ComparedRow) -> dict[str, Any]:
         "ci95_clustered_high": row.ci95_clustered[1],
         "seeds_sd": spread.sd if spread else "",
         "ece": float(np.mean([found["ece"] for found in row.records])),
-        "minus_full": difference.mean if difference else "",
+        f"minus_{compared.base}": difference.mean if difference else "",
         "within_noise": difference.within_noise if difference else "",
         "features": "frozen+adapter" if record["adapter"] else "frozen",
         "precision": record["precision"],
@@ -71,7 +73,8 @@ def _row_line(compared: Comparison, row: ComparedRow) -> dict[str, Any]:
     }
 
 
-def _pair_line(pair: ComparedPair) -> dict[str, Any]:
+def pair_line(pair: ComparedPair) -> dict[str, Any]:
+    """A pair as a line of CSV."""
     found = pair.difference
     return {
         "first": pair.first,
@@ -90,7 +93,8 @@ def _pair_line(pair: ComparedPair) -> dict[str, Any]:
     }
 
 
-def _write_csv(path: Path, lines: Sequence[dict[str, Any]]) -> None:
+def write_csv(path: Path, lines: Sequence[dict[str, Any]]) -> None:
+    """Write lines that have the fields of the first, whole or not at all."""
     stream = io.StringIO()
     if lines:
         writer = csv.DictWriter(stream, lines[0], lineterminator="\n")

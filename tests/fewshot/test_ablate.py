@@ -71,7 +71,7 @@ def test_every_pair_of_rows_is_compared(noisy: Any, tmp_path: Path) -> None:
         assert pair.difference.only_first == (sum(a > b),)
         assert pair.difference.only_second == (sum(a < b),)
     for row in compared.rows:
-        difference = compared.minus_full(row)
+        difference = compared.minus_base(row)
         assert (difference is None) == (row.name == "full")
         if difference is not None:
             assert difference.mean == pytest.approx(row.accuracy - compared.rows[3].accuracy)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mastaf.fewshot.errors import FewShotError
-from mastaf.fewshot.evaluate import Evaluation
+from mastaf.fewshot.evaluation import Evaluation
 from mastaf.fewshot.records import Predictions
 from mastaf.fewshot.statistics.comparison import ComparedRow, compare_rows, compared_row
 from mastaf.fewshot.statistics.significance import holm
@@ -37,7 +37,7 @@ def test_pairs_are_of_one_shot_and_end_with_full() -> None:
     found = [(pair.first, pair.second, pair.shot) for pair in table.pairs]
     assert found == [(a, b, shot) for shot in (1, 5) for a, b in (("a", "full"), ("b", "full"), ("a", "b"))]
     for row in table.rows:
-        difference = table.minus_full(row)
+        difference = table.minus_base(row)
         full = next(other for other in table.rows if (other.name, other.shot) == ("full", row.shot))
         if row is full:
             assert difference is None
@@ -57,7 +57,7 @@ def test_p_is_corrected_over_the_whole_table() -> None:
 def test_without_full_nothing_is_compared_with_it() -> None:
     table = compare_rows(rows({"a": 0.7, "b": 0.6}, shots=(1,)))
     assert [(pair.first, pair.second) for pair in table.pairs] == [("a", "b")]
-    assert table.minus_full(table.rows[0]) is None
+    assert table.minus_base(table.rows[0]) is None
 
 
 def test_one_row_has_no_pairs() -> None:

@@ -10,8 +10,8 @@ from mastaf.fewshot.errors import FewShotError
 from mastaf.fewshot.records import Predictions, read_predictions, read_record, write_result
 
 FIELDS = """
-schema method variant preset adapter way shot query_mode queries episodes_from source_shared episodes split accuracy
-ci95 ci95_clustered ece seed list_seed precision train_precision recipe store episode_list coverage
+schema method variant preset adapter dataset backbone way shot query_mode queries episodes_from source_shared episodes
+split accuracy ci95 ci95_clustered ece seed list_seed precision train_precision recipe store episode_list coverage
 pretraining selected_on trained_on seen_classes versions seconds predictions
 """
 
@@ -32,6 +32,8 @@ def facts(**changed: Any) -> dict[str, Any]:
         "variant": "full",
         "preset": "code",
         "adapter": False,
+        "dataset": "toy",
+        "backbone": "r3d-tiny",
         "way": 3,
         "shot": 1,
         "query_mode": "per_class",
