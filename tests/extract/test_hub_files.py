@@ -243,3 +243,13 @@ def test_fine_tuned_weights_of_a_hub_model_load_again(tmp_path, save_encoder):
             torch.equal(tuned.forward(clips), load_backbone("hf:owner/m", weights=str(folder)).forward(clips)) is False
         )
         assert torch.allclose(tuned.forward(clips), base.forward(clips), atol=1e-5)
+
+
+def test_a_connection_that_breaks_off_is_one_line(monkeypatch):
+    def broken(*_given, **_named):
+        raise httpx2.RemoteProtocolError("peer closed connection without sending complete message body")
+
+    httpx2 = pytest.importorskip("httpx2")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", broken)
+    with pytest.raises(ExtractError, match=r"could not be fetched from the hub \(peer closed connection"):
+        load_backbone("hf:owner/model")

@@ -15,6 +15,9 @@ _SAFE = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.js
 _PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
+# What the hub's client sends requests with, by its version. It lets a connection that breaks off through as it is.
+_TRANSPORTS = ("httpx", "httpx2")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFolder:
@@ -108,7 +111,10 @@ def _fetch(model_id: str, revision: str | None, patterns: Sequence[str]) -> Path
         raise ExtractError(
             f"{at} is not on the hub, or private; check the name, or run `hf auth login` if it is yours"
         ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except Exception as error:
+        expected = isinstance(error, LocalEntryNotFoundError | HfHubHTTPError | OSError)
+        if not expected and type(error).__module__.partition(".")[0] not in _TRANSPORTS:
+            raise
         raise ExtractError(
             f"{at} could not be fetched from the hub ({_reason(error)}); {where_to_put(model_id)}"
         ) from error
