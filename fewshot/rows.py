@@ -80,8 +80,7 @@ def run_rows(
     """
     split, progress = asked.get("split", "test"), asked.get("progress", True)
     _refuse_selection(settings, split)
-    # Before the rows, each of which could be left out for it.
-    check_optimisation(cast(Optimisation, {k: v for k, v in settings.items() if k in Optimisation.__annotations__}))
+    _check_optimisation(settings)
     first, seeds = settings.get("seed", 0), asked.get("seeds", 1)
     check_seeds(first, seeds)
     lists, queries = _lists(settings, asked), _queries(settings)
@@ -91,8 +90,8 @@ def run_rows(
     table: list[ComparedRow] = []
     left_out: list[NotRun] = []
     for shot, (way, listed) in lists.items():
-        trained: TrainSettings = {**settings, "way": way, "shot": shot}
-        trained["select_on"] = "none" if split == "val" else settings.get("select_on", "val")
+        select_on = "none" if split == "val" else settings.get("select_on", "val")
+        trained: TrainSettings = {**settings, "way": way, "shot": shot, "select_on": select_on}
         orders = {row.name: _orders(store, folder, row, trained, range(first, first + seeds)) for row in rows}
         runs = RowRuns(banks, orders, skip, progress)
         runs.train()
@@ -103,6 +102,11 @@ def run_rows(
     if not table:
         raise FewShotError(f"no row can be had; {left_out[0].name}: {left_out[0].reason}")
     return compare_rows(table, base=base, every_pair=every_pair, not_run=left_out)
+
+
+def _check_optimisation(settings: TrainSettings) -> None:
+    """Raise FewShotError for what no row can be trained with, so that it is not the reason of every single one."""
+    check_optimisation(cast(Optimisation, {k: v for k, v in settings.items() if k in Optimisation.__annotations__}))
 
 
 def _lists(settings: TrainSettings, asked: Scored) -> dict[int, tuple[int, ListSettings]]:

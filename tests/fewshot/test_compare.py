@@ -224,7 +224,7 @@ def test_settings_that_cannot_be_are_an_error_though_all_was_asked(noisy: Any, t
         compare([noisy], out=tmp_path, progress=False, **{**SMALL, "train_episodes": 24})
 
 
-def test_stores_of_the_same_videos_share_their_lists(noisy: Any, tmp_path: Path, make_store: Any) -> None:
+def test_stores_of_the_same_videos_share_their_lists(noisy: Any, tmp_path: Path, make_store: Any, call: Call) -> None:
     other = make_store(tmp_path / "other.zarr", separation=0.7, videos=25, cube_shape=(4, 2, 1, 1), seed=3)
     less = make_store(tmp_path / "less.zarr", separation=0.7, videos=25, failed=["mop/003"])
     asked: dict[str, Any] = {"methods": ("mastaf:neighbor", "protonet"), "progress": False, **SMALL}
@@ -233,6 +233,10 @@ def test_stores_of_the_same_videos_share_their_lists(noisy: Any, tmp_path: Path,
     assert len({row.record["episode_list"] for block in blocks for row in block.compared.rows}) == 1
     assert "their episodes differ" not in compare_text(blocks)
     assert [block.compared.base for block in blocks] == ["mastaf:neighbor"] * 2
+    status, out, err = call("compare", "--features", noisy.path, other.path, "--methods", "protonet", *LINE)
+    assert status == 0, err
+    assert out.count("| protonet ") == 2
+    assert Path("runs/compare_noisy_other/comparison_test.csv").is_file()
     blocks = compare([noisy, less], out=tmp_path / "a", **asked)
     assert "their episodes differ" in compare_text(blocks)
     with pytest.raises(FewShotError, match="named twice"):

@@ -128,9 +128,10 @@ def test_a_class_that_is_no_method_is_one_line_when_asked_for(install: Install, 
     [
         ("def __init__(self, **keywords): raise RuntimeError('no\\nluck')", "cannot be built (RuntimeError: no luck)"),
         ("def forward(self, episode): return 1 / 0", "ZeroDivisionError: division by zero"),
+        ("from mastaf.fewshot.methods.base import Needs; needs = Needs(t=2)", "have t = 1, but Odd needs t >= 2"),
     ],
 )
-def test_a_broken_plugin_costs_a_comparison_of_all_its_own_row_alone(
+def test_a_plugin_that_cannot_be_had_costs_a_comparison_of_all_its_own_row_alone(
     install: Install, toy_store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, reason: str
 ) -> None:
     source = SOURCE.replace("{body}", body)
