@@ -28,8 +28,9 @@ class ProtoGAN(Method):
     episode `n_synthetic` features are generated for each class, and a linear softmax is fitted to real and generated
     ones, in weight one to one, by full-batch Adam (0.001) from zero; its outputs are the logits.
 
-    In training a prototype is the mean of one to five videos, by chance: with those of five alone, the generator makes
-    features that are worse than none, at one shot most of all. So does training that is stopped early (gan_steps).
+    In training a prototype is the mean of one to five videos, by chance, because a test episode's may be of one. What
+    the generated features are worth differs from training to training, and they can hurt (n_synthetic 0: none); a
+    training that is stopped early (gan_steps) leaves features that are worse than none.
 
     State: encoder.*, generator.*, `length`, and `signed`, whether features may be negative (else the generator's are
     not).

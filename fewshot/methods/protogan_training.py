@@ -45,8 +45,8 @@ class TrainVideos:
         return self.features[torch.from_numpy(rows).to(self.features.device)]
 
     def prototypes(self, read: Tensor) -> Tensor:
-        """Means [..., p] of the first 1 to shots of read [..., shots, p], how many is drawn for each: a generator that
-        only ever saw prototypes of many videos is of no use with those of one."""
+        """Means [..., p] of the first 1 to shots of read [..., shots, p], how many is drawn for each, as test episodes
+        have few shots or several."""
         shots = read.shape[-2]
         counts = torch.from_numpy(self.rng.integers(1, shots + 1, read.shape[:-2])).to(read.device)  # [...]
         sums = read.cumsum(-2).gather(-2, (counts - 1)[..., None, None].expand(*counts.shape, 1, read.shape[-1]))
