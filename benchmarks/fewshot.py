@@ -22,7 +22,6 @@ from mastaf.cache.store import Store
 from mastaf.fewshot.buffers import Buffers
 from mastaf.fewshot.cubes.bank import FeatureBank
 from mastaf.fewshot.cubes.chunk import Chunk
-from mastaf.fewshot.cubes.chunks_ahead import can_make_ahead, made_ahead, threads_of
 from mastaf.fewshot.episodes.episode import EpisodeRows
 from mastaf.fewshot.episodes.sampler import EpisodeSampler
 from mastaf.fewshot.methods.mastaf import MASTAF
@@ -68,17 +67,14 @@ def plain_train(plain: PlainMASTAF, rows: EpisodeRows) -> np.ndarray:
 def train(method: MASTAF, bank: FeatureBank, rows: EpisodeRows) -> np.ndarray:
     optimiser, total = torch.optim.SGD(method.parameters(), lr=0.0), 0.0
     coming = cut(bank, rows)
-    if can_make_ahead(bank):
-        coming = made_ahead(bank, coming)
     for start in range(0, len(rows), UPDATE):
         optimiser.zero_grad(set_to_none=True)
         count = left = min(UPDATE, len(rows) - start)
         while left:
             chunk = next(coming)
             left -= len(chunk)
-            with threads_of(bank, reads_maps=True):
-                loss = method.loss_maps(chunk.related) * (len(chunk) / count)
-                loss.backward()
+            loss = method.loss_maps(chunk.related) * (len(chunk) / count)
+            loss.backward()
             total += float(loss.detach()) * count
         optimiser.step()
     return np.array([total / len(rows)])

@@ -9,7 +9,6 @@ import torch
 from .buffers import Buffers
 from .cubes.bank import FeatureBank
 from .cubes.chunk import Chunk, Products
-from .cubes.chunks_ahead import can_make_ahead, made_ahead, threads_of
 from .cubes.reduced import half_where_asked
 from .episodes.episode import EpisodeRows
 from .episodes.randomness import EpisodeRandom
@@ -91,8 +90,7 @@ def score_heads(
             found = _score_lists(methods, bank, rows, EpisodeRandom(seed), advance, keep=kept is not None)
             rest = [number for number in range(len(methods)) if number not in found]
             parts: dict[int, list[np.ndarray]] = {number: [] for number in rest}
-            ahead = all(methods[number].reads_maps for number in rest) and can_make_ahead(bank)
-            for start, chunk in _chunks(bank, rows, train_class_ids, kept, ahead=ahead) if rest else ():
+            for start, chunk in _chunks(bank, rows, train_class_ids, kept) if rest else ():
                 for number, part in parts.items():
                     part.append(_score(methods[number].eval(), chunk, EpisodeRandom(seed, start)))
                 if kept is not None:
@@ -137,17 +135,15 @@ def _score_lists(
 def _score(method: Method, chunk: Chunk, random: EpisodeRandom) -> np.ndarray:
     """Logits float32 [b, q, way]."""
     if method.reads_maps:
-        with threads_of(chunk.bank, reads_maps=True):
-            return method.score_maps(chunk.related).float().cpu().numpy()
+        return method.score_maps(chunk.related).float().cpu().numpy()
     with half_where_asked(chunk.bank):
         return method.score(chunk.episode, random).float().cpu().numpy()
 
 
 def _chunks(
-    bank: FeatureBank, rows: EpisodeRows, ids: Mapping[str, int] | None, kept: KeptMaps | None, *, ahead: bool
+    bank: FeatureBank, rows: EpisodeRows, ids: Mapping[str, int] | None, kept: KeptMaps | None
 ) -> Iterator[tuple[int, Chunk]]:
-    """(number of its first episode, chunk), either with its relation maps, made while earlier ones are worked on, or
-    knowing the next, so that its cubes can be on their way."""
+    """(number of its first episode, chunk), each knowing the next, so that its cubes can be on their way."""
     buffers = Buffers()
     found = [
         (
@@ -156,9 +152,6 @@ def _chunks(
         )
         for start, part in chunks(rows, bank.store.spec.cube_shape)
     ]
-    if ahead:
-        yield from zip([start for start, _ in found], made_ahead(bank, (chunk for _, chunk in found)), strict=True)
-        return
     for (_, chunk), (_, following) in pairwise(found):
         chunk.following = following
     for number in range(len(found)):

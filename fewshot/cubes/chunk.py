@@ -48,7 +48,6 @@ class Chunk:
     ) -> None:
         self.bank, self.rows = bank, rows
         self.views, self._ids, self._buffers = views, train_class_ids, buffers or Buffers()
-        self.map_buffers = self._buffers  # of the cubes that maps are made of
         self._products = products
         self.following: Chunk | None = None
 
@@ -80,11 +79,6 @@ class Chunk:
         )
         labels, ids = bank.labels(self.rows, self._ids)
         return RelatedEpisode(maps, class_cubes, query_cubes, labels, ids, bank.store.spec.cube_shape)
-
-    def make_maps(self) -> None:
-        """Make what is dear in `related`, before a head asks."""
-        maps = self.related.maps
-        _ = maps.cross, maps.class_self, maps.query_inverse
 
     @property
     def products(self) -> Products | None:
@@ -124,4 +118,4 @@ class Chunk:
         """Room for `count` cubes, [count, L, c]."""
         c, *sizes = self.bank.store.spec.cube_shape
         shape = (count, int(np.prod(sizes)), c)
-        return self.map_buffers.take(name, shape, self.bank.product_dtype, self.bank.device)
+        return self._buffers.take(name, shape, self.bank.product_dtype, self.bank.device)

@@ -6,7 +6,6 @@ from ...cache.index import SPLITS
 from ..buffers import Buffers
 from ..cubes.bank import FeatureBank
 from ..cubes.chunk import Chunk
-from ..cubes.chunks_ahead import can_make_ahead, made_ahead
 from ..cubes.views import draw_views
 from ..episodes.episode import EpisodeRows
 from ..episodes.sampler import EpisodeSampler
@@ -21,8 +20,7 @@ class TrainingStream:
     """Episodes of a bank as a run's settings draw them: episode i is a function of the seed and i.
 
     scored: episodes of the train classes, beyond the last one that is trained on, scored at each validation; kept:
-    the relation maps of lists that are scored again and again, by the name of their split. reads_maps: whether a head
-    that trains on it wants relation maps.
+    the relation maps of lists that are scored again and again, by the name of their split.
     """
 
     def __init__(self, bank: FeatureBank, sampler: EpisodeSampler, config: RunConfig) -> None:
@@ -31,34 +29,10 @@ class TrainingStream:
         self.kept = {split: KeptMaps() for split in SPLITS}
         self._buffers = Buffers()
         self._drawn: tuple[int, EpisodeRows] = (0, sampler.rows(0, 0))
-        self.reads_maps = False
-        self._ahead: tuple[int, Iterator[Chunk] | None] = (0, None)  # the next episode, and its chunks from there on
 
     def chunks(self, start: int, count: int) -> Iterator[Chunk]:
-        """The episodes start .. start + count - 1 of one update; a chunk is overwritten by the next."""
-        if self.reads_maps and can_make_ahead(self.bank):
-            yield from self._with_maps(start, count)
-        else:
-            yield from self._in_turn(start, count)
-
-    def _with_maps(self, start: int, count: int) -> Iterator[Chunk]:
-        """Chunks that have their maps, while those that follow are made."""
-        first, coming = self._ahead
-        if coming is None or first != start:
-            coming = made_ahead(self.bank, self._from(start))
-        self._ahead = start + count, coming
-        while count > 0:
-            chunk = next(coming)
-            count -= len(chunk)
-            yield chunk
-
-    def _from(self, start: int) -> Iterator[Chunk]:
-        """The chunks of all updates from `start` on."""
-        for begin in range(start, self.config.train_episodes, self.config.batch):
-            yield from self._chunks(begin, min(self.config.batch, self.config.train_episodes - begin))
-
-    def _in_turn(self, start: int, count: int) -> Iterator[Chunk]:
-        """Chunks in one piece of memory, each knowing the next."""
+        """The episodes start .. start + count - 1 of one update, each chunk knowing the next, by which it is
+        overwritten."""
         coming = self._chunks(start, count)
         for number, chunk in enumerate(coming):
             if number + 1 < len(coming):

@@ -10,7 +10,6 @@ from torch import Tensor
 from ..checkpoint import BEST_FILE, write_weights
 from ..cubes.bank import FeatureBank
 from ..cubes.chunk import Chunk
-from ..cubes.chunks_ahead import threads_of
 from ..episodes.episode import EpisodeRows
 from ..episodes.selection import Selection
 from ..errors import FewShotError
@@ -48,7 +47,6 @@ class Trainer:
     ) -> None:
         self.folder, self.config, self.method, self.device = folder, config, method.to(device), device
         self.stream, self.val = stream, val
-        stream.reads_maps = stream.reads_maps or method.reads_maps
         self._trained = [p for p in method.parameters() if p.requires_grad]
         self.optimiser = make_optimiser(self._trained, config)
         self.progress = load_state(folder, method, self.optimiser)
@@ -79,7 +77,7 @@ class Trainer:
 
         Each chunk has equally many queries an episode, so weights by episodes give the mean.
         """
-        with self._random.state(), threads_of(chunk.bank, reads_maps=self.method.reads_maps):
+        with self._random.state():
             loss = self._loss(chunk) * (len(chunk) / count)
             value = float(loss.detach())
             if not np.isfinite(value):

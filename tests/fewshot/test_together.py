@@ -51,18 +51,6 @@ def test_a_run_beside_others_has_the_bits_of_one_alone(tmp_path: Path, toy_store
     assert weights(tmp_path / "alone") == weights(tmp_path / "together")
 
 
-def test_maps_made_ahead_give_the_same_bits(tmp_path: Path, toy_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mastaf.fewshot.scoring._CHUNK_EPISODES", 3)  # several chunks an update
-    train_together(Banks(toy_store), orders(tmp_path / "one"), progress=False)
-    torch.set_num_threads(3)
-    try:
-        train_together(Banks(toy_store), orders(tmp_path / "three"), progress=False)
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(1)
-    assert weights(tmp_path / "one") == weights(tmp_path / "three")
-
-
 def test_runs_that_were_cut_meet_again(tmp_path: Path, toy_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     train_together(Banks(toy_store), orders(tmp_path / "whole"), progress=False)
     real, left = Trainer._save, [9]
