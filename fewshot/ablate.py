@@ -12,6 +12,7 @@ from .errors import FewShotError
 from .evaluate import evaluate_together
 from .seeds import check_seeds
 from .statistics.comparison import ComparedRow, Comparison, compare_rows, compared_row
+from .statistics.seen_classes import require_unseen
 from .statistics.table_files import write_tables
 from .train import Order, open_banks, train_together
 from .training.plan import TrainSettings
@@ -34,6 +35,7 @@ def ablate_fully(
     episode_lists: Sequence[Path] = (),
     seeds: int = 1,
     precision: str = "fp32",
+    allow_seen_classes: bool = False,
     out: Path | None = None,
     device: str = "cpu",
     progress: bool = True,
@@ -44,10 +46,10 @@ def ablate_fully(
     settings: of `train`, the same for all rows (same training episodes, same seed); `method_keywords` go to every
     row; seeds: so many trainings of each row, with `seed`, seed + 1, ... shots: (1,); episode_lists: score those of
     these files, one a shot, which fix way, shots and everything else of the test episodes; precision: of relation
-    maps in the test. Each run lies in its own folder of `out` (default `runs/ablate_STORE`) and is reused when it is
-    there. All runs of a shot answer the same episodes, so each pair of rows is compared; they are trained and scored
-    side by side. Selected on val unless told otherwise; where val is the split that is scored, nothing is selected.
-    Raises FewShotError.
+    maps in the test; allow_seen_classes: score classes that the backbone was fine-tuned on, and say so. Each run lies
+    in its own folder of `out` (default `runs/ablate_STORE`) and is reused when it is there. All runs of a shot answer
+    the same episodes, so each pair of rows is compared; they are trained and scored side by side. Selected on val
+    unless told otherwise; where val is the split that is scored, nothing is selected. Raises FewShotError.
     """
     if rows not in ROW_SETS:
         raise FewShotError(unknown_name("set of rows", rows, ROW_SETS))
@@ -59,6 +61,7 @@ def ablate_fully(
     lists = lists_by_shot(shots, episode_lists, asked, way=settings.get("way"))
     folder = Path(out or Path("runs") / f"ablate_{store.path.stem}")
     banks = open_banks(store, settings, device=device, say=progress)
+    require_unseen(None, banks.open(split), allow=allow_seen_classes)  # before the training
     for shot, (way, wanted) in lists.items():
         check_list(banks.open(split), wanted, way=way, shot=shot, **_queries(settings))
     table: list[ComparedRow] = []
@@ -67,7 +70,8 @@ def ablate_fully(
         trained["select_on"] = "none" if split == "val" else settings.get("select_on", "val")
         orders = _orders(folder, rows, given, trained, range(first, first + seeds))
         runs = [summary.out for summary in train_together(banks, orders, progress=progress)]
-        scored = evaluate_together(banks, runs, split=split, progress=progress, precision=precision, **wanted)
+        how = {"split": split, "precision": precision, "allow_seen_classes": allow_seen_classes, "progress": progress}
+        scored = evaluate_together(banks, runs, **how, **wanted)
         for number, name in enumerate(ROW_SETS[rows]):
             table.append(compared_row(name, scored[number * seeds : (number + 1) * seeds]))
     compared = compare_rows(table)

@@ -20,11 +20,11 @@ from mastaf.extract.datasets.motion import render_motion
 from mastaf.extract.decoding.decode import decode_clip
 from mastaf.extract.errors import ExtractError
 from mastaf.fewshot.errors import FewShotError
-from mastaf.pipelines import finetune_cli
-from mastaf.pipelines.augment import AUGMENTATIONS
-from mastaf.pipelines.clips import ClipSource
 from mastaf.pipelines.errors import PipelineError
-from mastaf.pipelines.finetune import finetune
+from mastaf.pipelines.finetuning import cli as finetune_cli
+from mastaf.pipelines.finetuning.augment import AUGMENTATIONS
+from mastaf.pipelines.finetuning.clips import ClipSource
+from mastaf.pipelines.finetuning.finetune import finetune
 from safetensors import safe_open
 
 
@@ -225,7 +225,7 @@ def test_clips_that_do_not_fit_into_memory_are_decoded_again(rendered):
 
 def test_help_does_not_import_torch():
     code = (
-        "import sys; from mastaf.pipelines.finetune_cli import command;"
+        "import sys; from mastaf.pipelines.finetuning.cli import command;"
         "command.main(['--help'], standalone_mode=False); assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)

@@ -12,21 +12,21 @@ from typing import Any
 
 import torch
 
-from ..cache.atomic import write_bytes, write_json
-from ..extract.backbones.base import Backbone
-from ..extract.backbones.inference import resolve_precision
-from ..extract.backbones.registry import load_backbone
-from ..extract.backbones.weights import write_weights
-from ..extract.datasets.by_name import find_dataset
-from ..extract.datasets.links import Links
-from ..extract.datasets.videos import VideoSet
-from ..extract.report import say_what_was_found
-from ..fewshot.environment import resolve_device
+from ...cache.atomic import write_bytes, write_json
+from ...extract.backbones.base import Backbone
+from ...extract.backbones.inference import resolve_precision
+from ...extract.backbones.registry import load_backbone
+from ...extract.backbones.weights import write_weights
+from ...extract.datasets.by_name import find_dataset
+from ...extract.datasets.links import Links
+from ...extract.datasets.videos import VideoSet
+from ...extract.report import say_what_was_found
+from ...fewshot.environment import resolve_device
+from ..errors import PipelineError
+from ..outputs import default_folder
 from .augment import check_augmentations, default_augmentations
 from .classify import train
 from .clips import ClipSource
-from .errors import PipelineError
-from .outputs import default_folder
 
 RECIPES = ("classify",)
 WEIGHTS_DTYPES = {"float32": torch.float32, "float16": torch.float16}

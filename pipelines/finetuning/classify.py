@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..cache.console import Progress
-from ..extract.backbones.base import Backbone
-from ..extract.backbones.inference import PRECISIONS, channels_last
+from ...cache.console import Progress
+from ...extract.backbones.base import Backbone
+from ...extract.backbones.inference import PRECISIONS, channels_last
+from ..errors import PipelineError
 from .augment import augment
 from .clips import ClipSource
-from .errors import PipelineError
 
 _WARM_UP = 0.05  # share of the steps over which the learning rate rises; a cosine takes it to zero after that
 

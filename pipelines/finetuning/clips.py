@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..cache.console import Progress
-from ..extract.datasets.links import Links
-from ..extract.decoding.decode import decode_clip
-from ..extract.decoding.pixels import PixelRule
-from ..extract.engine.workers import default_workers
-from ..extract.errors import VideoError
+from ...cache.console import Progress
+from ...extract.datasets.links import Links
+from ...extract.decoding.decode import decode_clip
+from ...extract.decoding.pixels import PixelRule
+from ...extract.engine.workers import default_workers
+from ...extract.errors import VideoError
 
 
 class ClipSource:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .errors import PipelineError
+from ..errors import PipelineError
 
 AUGMENTATIONS = {
     "shift": "a random crop instead of the centre",

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from ..cache import console
+from ...cache import console
 
 
 @click.command("finetune")

@@ -1,0 +1,1 @@
+"""Fine-tuning of backbones on the base classes: recipes, one loop that trains them, and what comes out."""
