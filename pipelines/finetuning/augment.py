@@ -29,6 +29,12 @@ def check_augmentations(names: Sequence[str]) -> None:
             raise PipelineError(f"augment ('{name}') must be of {', '.join(AUGMENTATIONS)}")
 
 
+def centre(clip: np.ndarray, size: int) -> np.ndarray:
+    """uint8 [frames, side, side, 3] -> the centre [frames, size, size, 3], as extraction crops it."""
+    first = (clip.shape[1] - size) // 2
+    return clip[:, first : first + size, first : first + size]
+
+
 def augment(clip: np.ndarray, names: Sequence[str], rng: np.random.Generator, *, size: int) -> np.ndarray:
     """uint8 [frames, side, side, 3] -> uint8 [frames, size, size, 3], size <= side; the centre unless shifted."""
     frames, side = clip.shape[:2]
