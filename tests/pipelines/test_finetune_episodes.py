@@ -97,8 +97,8 @@ def test_its_steps_are_those_by_hand(root, tmp_path):
     summary = tune(root, tmp_path / "run", train_episodes=4, select_on="none", val_episodes=None, val_every=None, **how)
     base, head = by_hand(root, updates=2, batch=2, **how)
     close(weights(tmp_path / "run"), base.module.state_dict())
-    spec = load_run(tmp_path / "run/head", _store(root, tmp_path / "cubes.zarr", summary["weights"]))
-    close(spec.method.state_dict(), head.state_dict())
+    run = load_run(tmp_path / "run/head", _store(root, tmp_path / "cubes.zarr", summary["weights"]))
+    close(run.method.state_dict(), head.state_dict())
 
 
 def _store(root: Path, path: Path, weights: str | None, layer: str | None = None, **options: Any) -> Any:
@@ -128,7 +128,8 @@ def test_what_comes_out_goes_on_as_cubes(root, tmp_path):
     assert record["accuracy"] == pytest.approx(summary["result"]["val_accuracy"]), "as it was scored in training"
     with pytest.raises(SpecMismatchError, match="weights: "):
         evaluate(plain, tmp_path / "run/head", **how)
-    assert "--precision fp32" in summary["next"] and summary["weights"] in summary["next"]
+    assert "--precision fp32" in summary["next"]
+    assert summary["weights"] in summary["next"]
 
 
 def test_classes_that_the_backbone_was_tuned_on_are_no_test_classes(root, tmp_path):
