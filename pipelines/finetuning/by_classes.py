@@ -15,7 +15,7 @@ from .augment import check_augmentations, default_augmentations
 from .classify import classify_task
 from .running import Ready, Start, carry_out, loader, start
 from .tuning import Asked, classify_tuning
-from .videos import open_split, require_train_classes
+from .videos import CacheOptions, cache_options, open_split, require_train_classes
 
 
 def tune_by_classes(
@@ -36,6 +36,8 @@ def tune_by_classes(
     precision: str = "auto",
     device: str = "auto",
     workers: int | None = None,
+    frame_cache: Path | None = None,
+    cache_frames: int | None = None,
     weights_dtype: str = "float32",
     seed: int = 0,
     out: Path | None = None,
@@ -45,11 +47,13 @@ def tune_by_classes(
 
     weights, revision: where to start, see `load_backbone`; epochs or steps: how long (40 epochs); lr: 2e-3 from random
     weights, 2e-4 from trained ones; augmentations: names of `augment.AUGMENTATIONS`, None for what suits the data set;
-    seed: of all random choices, a folder's class split among them, as in extraction; asked: see `Asked`.
+    frame_cache: a folder of frames that are decoded once; cache_frames: so many more of each clip, of which training
+    draws; seed: of all random choices, a folder's class split among them, as in extraction; asked: see `Asked`.
     """
     if epochs is not None and not (math.isfinite(epochs) and epochs > 0):
         raise PipelineError(f"epochs ({epochs}) must be a finite number above 0")
     check_augmentations(augmentations or ())
+    cache = cache_options(frame_cache, cache_frames)
     began = start(
         recipe="classify",
         out=out or _usual(dataset, root, backbone),
@@ -69,10 +73,10 @@ def tune_by_classes(
     require_train_classes(videos.index.classes_of("train"), 2, videos.name, videos.root)
 
     def prepare() -> Ready:
-        return _prepare(began, videos, tuple(names), epochs, steps, workers)
+        return _prepare(began, videos, tuple(names), epochs, steps, workers, cache)
 
     listed = {"dataset": videos.name, "split_scheme": videos.split_scheme, "augmentations": list(names)}
-    return carry_out(began, prepare, **listed, epochs=epochs, steps=steps)
+    return carry_out(began, prepare, **listed, epochs=epochs, steps=steps, cache_frames=cache_frames)
 
 
 def _usual(dataset: str, root: Path | None, backbone: str) -> Path:
@@ -87,9 +91,10 @@ def _prepare(
     epochs: float | None,
     steps: int | None,
     workers: int | None,
+    cache: CacheOptions | None,
 ) -> Ready:
     # The whole resized picture is kept, so that a random crop can be cut from it.
-    clips = open_split(videos, "train", began.base, workers=workers, whole=True)
+    clips = open_split(videos, "train", began.base, workers=workers, cache=cache, whole=True)
     names = clips.class_names
     labels = dict(zip(clips.rows.tolist(), map(names.index, clips.classes), strict=True))
     how = {"precision": began.precision, "seed": began.seed}

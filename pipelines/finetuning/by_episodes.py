@@ -14,7 +14,7 @@ from .heads import plan_head, selects
 from .running import Ready, Start, carry_out, loader, start
 from .sources import LiveSource
 from .tuning import Asked
-from .videos import SplitClips, open_split, require_train_classes
+from .videos import CacheOptions, SplitClips, cache_options, open_split, require_train_classes
 
 CHANGES = ("flip",)  # of a clip, in this recipe
 
@@ -48,6 +48,8 @@ def tune_by_episodes(
     precision: str = "auto",
     device: str = "auto",
     workers: int | None = None,
+    frame_cache: Path | None = None,
+    cache_frames: int | None = None,
     weights_dtype: str = "float32",
     seed: int = 0,
     out: Path | None = None,
@@ -59,7 +61,8 @@ def tune_by_episodes(
     time: `mean` for cubes averaged over time; method, method_keywords: of the head, as in stage two, or head: a run on
     cubes of the same weights to go on from; train_episodes, val_episodes, val_every, patience: see `TrainSettings`;
     select_on: `val`, scored with the network as it is then, or `none` for the last weights; augmentations: `flip` or
-    none; batch: episodes an update, one after the other through the network unless `accumulate` says; asked: see
+    none; frame_cache, cache_frames: see `tune_by_classes`; batch: episodes an update, one after the other through
+    the network unless `accumulate` says; asked: see
     `Asked`, the rest as in `tune_by_classes`.
     """
     wrong = [name for name in augmentations or () if name not in CHANGES]
@@ -79,6 +82,7 @@ def tune_by_episodes(
         patience=patience,
         select_on=select_on,
     )
+    cache = cache_options(frame_cache, cache_frames)
     began = start(
         recipe="episodic",
         out=out or _usual(dataset, root, backbone),
@@ -98,9 +102,9 @@ def tune_by_episodes(
     flip = videos.flip_keeps_class if augmentations is None else "flip" in augmentations
 
     def prepare() -> Ready:
-        return _prepare(began, videos, options, ("plain", "flip") if flip else ("plain",), workers)
+        return _prepare(began, videos, options, ("plain", "flip") if flip else ("plain",), workers, cache)
 
-    listed = {"dataset": videos.name, "split_scheme": videos.split_scheme, "flip": flip}
+    listed = {"dataset": videos.name, "split_scheme": videos.split_scheme, "flip": flip, "cache_frames": cache_frames}
     return carry_out(began, prepare, **listed, **options.settings())
 
 
@@ -110,7 +114,12 @@ def _usual(dataset: str, root: Path | None, backbone: str) -> Path:
 
 
 def _prepare(
-    began: Start, videos: VideoSet, options: EpisodeOptions, views: tuple[str, ...], workers: int | None
+    began: Start,
+    videos: VideoSet,
+    options: EpisodeOptions,
+    views: tuple[str, ...],
+    workers: int | None,
+    cache: CacheOptions | None,
 ) -> Ready:
     base, index, notes = began.base, videos.index, list[str]()
     classes = index.classes_of("train")
@@ -126,7 +135,7 @@ def _prepare(
 
     try:
         for split in used:
-            opened.append(open_split(videos, split, base, workers=workers))
+            opened.append(open_split(videos, split, base, workers=workers, cache=cache))
         sources = [LiveSource(clips, base, views if clips.split == "train" else ("plain",)) for clips in opened]
         return episode_ready(
             began,

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from ...extract.backbones.base import Backbone
 from ...extract.backbones.inference import PRECISIONS
 from .augment import augment
-from .clips import ClipSource
+from .clips import Clips
 from .task import Part, Task, split_parts
 from .tuning import Tuning
 
@@ -19,7 +19,7 @@ Batch = tuple[Tensor, Tensor]  # clips uint8 [b, frames, size, size, 3], labels 
 
 def classify_task(
     base: Backbone,
-    source: ClipSource,
+    source: Clips,
     labels: Mapping[int, int],
     tuning: Tuning,
     *,
@@ -53,7 +53,7 @@ def classify_task(
 
 
 def _clips(
-    source: ClipSource,
+    source: Clips,
     rows: np.ndarray,
     labels: Mapping[int, int],
     tuning: Tuning,
@@ -68,7 +68,7 @@ def _clips(
     orders = {epoch: _order(tuning.seed, epoch, len(rows)) for epoch in set(epochs.tolist())}
     chosen = [int(rows[orders[epoch][place]]) for epoch, place in zip(epochs.tolist(), places, strict=True)]
     rng = np.random.Generator(np.random.Philox(key=tuning.seed, counter=[0, part.start, 1, update]))
-    clips = [augment(clip, names, rng, size=size) for clip in source.load(chosen)]
+    clips = [augment(clip, names, rng, size=size) for clip in source.load(chosen, rng)]
     return torch.from_numpy(np.stack(clips)), torch.tensor([labels[row] for row in chosen])
 
 

@@ -30,6 +30,10 @@ VIDEOS = several(
         "--augment", help="Of shift,channels,invert,flip,speed (episodic: flip), or 'none'  [default: by data set]."
     ),
     click.option("--workers", type=click.IntRange(1), help="Decoding threads  [default: one a core]."),
+    options.path_option("--frame-cache", metavar="DIR", help="Decode once, into this folder, and read from it."),
+    click.option(
+        "--cache-frames", type=click.IntRange(2), metavar="N", help="Keep N more frames a clip there, and draw of them."
+    ),
     click.option("--device", help="auto, cpu, cuda, cuda:1, ...  [default: auto]."),
     click.option(
         "--seed",

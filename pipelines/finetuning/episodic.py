@@ -59,7 +59,8 @@ def episode_task(
         supports = rows.support[0].size
         positions = np.concatenate([rows.support.ravel(), rows.query.ravel()])
         drawn = np.concatenate([views[:, :supports].ravel(), views[:, supports:].ravel()])
-        return Loaded(rows, source.load(positions, drawn), torch.from_numpy(ids[rows.classes]))
+        rng = np.random.Generator(np.random.Philox(key=tuning.seed, counter=[0, episodes.start, 3, 0]))
+        return Loaded(rows, source.load(positions, drawn, rng), torch.from_numpy(ids[rows.classes]))
 
     def loss(batch: Loaded) -> tuple[Tensor, dict[str, float]]:
         cubes = live_cubes(source, batch.inputs.to(device), tuning.precision)  # [m, c, t, h, w]

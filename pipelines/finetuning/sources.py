@@ -26,8 +26,9 @@ class Source(Protocol):
     classes: tuple[str, ...]
     views: tuple[int, ...]
 
-    def load(self, positions: np.ndarray, views: np.ndarray) -> Tensor:
-        """What is trained on of the videos at these positions, int64 [m], and views, int64 [m]: [m, ...]."""
+    def load(self, positions: np.ndarray, views: np.ndarray, rng: np.random.Generator | None = None) -> Tensor:
+        """What is trained on of the videos at these positions, int64 [m], and views, int64 [m]: [m, ...]. rng: draws
+        frames, where there are more to draw from."""
         ...
 
     def cubes(self, inputs: Tensor) -> Tensor:
@@ -44,10 +45,10 @@ class LiveSource:
         self._clips, self._base = clips, base
         self._flipped = np.array([parse_view(name).flip for name in view_names])
 
-    def load(self, positions: np.ndarray, views: np.ndarray) -> Tensor:
+    def load(self, positions: np.ndarray, views: np.ndarray, rng: np.random.Generator | None = None) -> Tensor:
         """Clips uint8 [m, frames, size, size, 3]: the centre crop, mirrored where the view says so."""
         size = self._base.size
-        whole = self._clips.source.load(self._clips.rows[positions].tolist())
+        whole = self._clips.source.load(self._clips.rows[positions].tolist(), rng)
         clips = np.stack([centre(clip, size) for clip in whole])  # [m, frames, size, size, 3]
         flipped = self._flipped[views]
         clips[flipped] = clips[flipped, :, :, ::-1]
@@ -65,8 +66,8 @@ class StoredSource:
         self.split, self.keys, self.classes, self.views = bank.split, bank.keys, bank.classes, bank.views
         self._bank, self._base, self._layer = bank, base, layer
 
-    def load(self, positions: np.ndarray, views: np.ndarray) -> Tensor:
-        """Cubes float32 [m, c, t, h, w] of the stage."""
+    def load(self, positions: np.ndarray, views: np.ndarray, rng: np.random.Generator | None = None) -> Tensor:
+        """Cubes float32 [m, c, t, h, w] of the stage; its views are all that there is to draw."""
         return self._bank.cubes(positions, views)
 
     def cubes(self, inputs: Tensor) -> Tensor:
