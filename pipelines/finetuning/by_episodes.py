@@ -61,9 +61,8 @@ def tune_by_episodes(
     time: `mean` for cubes averaged over time; method, method_keywords: of the head, as in stage two, or head: a run on
     cubes of the same weights to go on from; train_episodes, val_episodes, val_every, patience: see `TrainSettings`;
     select_on: `val`, scored with the network as it is then, or `none` for the last weights; augmentations: `flip` or
-    none; frame_cache, cache_frames: see `tune_by_classes`; batch: episodes an update, one after the other through
-    the network unless `accumulate` says; asked: see
-    `Asked`, the rest as in `tune_by_classes`.
+    none; frame_cache, cache_frames: see `tune_by_classes`; batch: episodes an update, one after the other through the
+    network unless `accumulate` says; asked: see `Asked`, the rest as in `tune_by_classes`.
     """
     wrong = [name for name in augmentations or () if name not in CHANGES]
     if wrong:

@@ -101,3 +101,17 @@ MOVES = several(
     click.option("--checkpointing", is_flag=True, help="Less memory, a third more time: stages are computed twice."),
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of the network  [default: auto]."),
 )
+
+THEN = several(
+    click.option(
+        "--then",
+        metavar="extract[,ablate]",
+        help="Extract the cubes before and after, and compare heads on every kind of features.",
+    ),
+    click.option(
+        "--test-episodes", type=click.IntRange(2), metavar="N", help="With --then ablate: to score  [default: 10000]."
+    ),
+    click.option(
+        "--head-episodes", type=click.IntRange(1), metavar="N", help="With --then ablate: to train each head on."
+    ),
+)

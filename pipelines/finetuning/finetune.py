@@ -1,7 +1,7 @@
 """Fine-tuning a backbone on the base classes: one of three recipes, trained by one loop, in a folder that a killed run
 continues from. Test classes are never seen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...cache.console import unknown_name
@@ -17,16 +17,26 @@ def finetune(*, recipe: str = "classify", **options: Any) -> dict[str, Any]:
     options: of `tune_by_classes`, `tune_by_episodes` or `tune_tail`. Returns a summary of plain values. Raises
     PipelineError, ExtractError, FewShotError or CacheError on wrong input.
     """
-    if recipe not in RECIPES:
-        raise PipelineError(unknown_name("recipe", recipe, RECIPES))
-    run = _recipe(recipe)
-    known = _keywords(run)
+    refuse_unknown([recipe], options)
+    return _recipe(recipe)(**options_of(recipe, options))
+
+
+def refuse_unknown(recipes: Sequence[str], options: Mapping[str, Any]) -> None:
+    """Raise PipelineError for a recipe that there is not, and for an option that none of these recipes takes."""
+    for recipe in recipes:
+        if recipe not in RECIPES:
+            raise PipelineError(unknown_name("recipe", recipe, RECIPES))
     for name, value in options.items():
-        if name not in known and value is not None:
-            others = [other for other in RECIPES if name in _keywords(_recipe(other))]
+        others = [other for other in RECIPES if name in _keywords(_recipe(other))]
+        if value is not None and not set(others) & set(recipes):
             where = f"belongs to --recipe {' and '.join(others)}" if others else "is no option of mastaf finetune"
-            raise PipelineError(f"{name} ({value}) {where}; leave it out with --recipe {recipe}")
-    return run(**{name: value for name, value in options.items() if name in known})
+            raise PipelineError(f"{name} ({value}) {where}; leave it out with --recipe {','.join(recipes)}")
+
+
+def options_of(recipe: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that a recipe takes."""
+    known = _keywords(_recipe(recipe))
+    return {name: value for name, value in options.items() if name in known}
 
 
 def _recipe(name: str) -> Callable[..., dict[str, Any]]:
