@@ -30,6 +30,11 @@ class StagedNet(nn.Module):
     checkpointing: bool = False
 
     @property
+    def forgets(self) -> bool:
+        """Whether a pass now keeps no activations."""
+        return self.checkpointing and torch.is_grad_enabled()
+
+    @property
     def prefix_tokens(self) -> int:
         """Tokens (class, registers) that pass through the stages beside the cube, so that a cube alone is not enough
         to go on from."""
@@ -50,7 +55,7 @@ class StagedNet(nn.Module):
         first = 0 if after is None else names.index(after) + 1
         last = max(names.index(layer) for layer in layers)
         for name, stage in list(self.stages().items())[first : last + 1]:
-            x = run_again_for_gradients(stage, x) if self.checkpointing else stage(x)
+            x = run_again_for_gradients(stage, x) if self.forgets else stage(x)
             if name in layers:
                 found[name] = x
         return found

@@ -1,5 +1,6 @@
 """The command `mastaf finetune`."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ def command(json_file: Path | None, augment: str | None, freeze: str | None, **g
     from .finetune import finetune
 
     summary = finetune(recipe=",".join(recipes), **asked)
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+        return console.DONE
     console.write_summary(json_file, summary)
     for line in _lines(summary):
         console.say(line)

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from ...fewshot.training.run_state import read_metrics
 from ..errors import PipelineError
 from .loop import Loop
 from .progress import Progress
+from .ranks import Ranks, code_digest, data_digest, join_ranks
 from .results import HEAD_FOLDER, WEIGHTS_DTYPES, finish, provenance_of, write_backbone
 from .settings import PLAN_FILE, PROVENANCE, RESULT_FILE, WEIGHTS_FILE, enter_run, read_object, settle
 from .task import Task
-from .tuning import Asked, Tuning, check_asked, check_freeze
+from .tuning import Asked, Tuning, check_asked, check_freeze, require_parts
 
 Load = Callable[[str | None], Backbone]
 
@@ -32,7 +34,7 @@ Load = Callable[[str | None], Backbone]
 class Start:
     """What a run starts from, before anything is written. load: weights (None: its own) -> the same network; asked:
     how parameters move; settings: what tells it from other runs; workers and such things do not; videos: options by
-    which `mastaf-extract` finds them."""
+    which `mastaf-extract` finds them; ranks: the processes of the run."""
 
     recipe: str
     out: Path
@@ -45,6 +47,7 @@ class Start:
     asked: Asked
     settings: dict[str, Any]
     videos: Mapping[str, Any]
+    ranks: Ranks
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -85,6 +88,7 @@ def start(
     check_asked(asked)
     if weights_dtype not in WEIGHTS_DTYPES:
         raise PipelineError(f"weights_dtype ({weights_dtype}) must be one of {', '.join(WEIGHTS_DTYPES)}")
+    ranks, device = join_ranks(device)
     chosen = resolve_device(device)
     base = load(weights)
     check_freeze(asked, layers(base))
@@ -117,34 +121,54 @@ def start(
         asked=asked,
         settings=settings,
         videos=videos,
+        ranks=ranks,
     )
 
 
 def carry_out(began: Start, prepare: Callable[[], Ready], **settings: Any) -> dict[str, Any]:
     """Train in the run's folder, or continue there, and write what comes out; a summary of plain values. settings: more
     that tells runs apart; prepare: makes the data ready, which may take long."""
-    out = began.out
+    out, ranks = began.out, began.ranks
     out.mkdir(parents=True, exist_ok=True)
     devices = [began.device] if began.device.type == "cuda" else []
-    with writer_lock(out / "run"), torch.random.fork_rng(devices=devices):
-        if not enter_run(out, {**began.settings, **settings}):
+    told = {**began.settings, **settings}
+    if ranks.size > 1:
+        ranks.require_alike({"code": code_digest(), "options": data_digest(_without_place(told))})
+    with writer_lock(out / "run") if ranks.writes else nullcontext(), torch.random.fork_rng(devices=devices):
+        if not ranks.of_first(enter_run(out, told) if ranks.writes else None):
             torch.manual_seed(began.seed)
-            ready = prepare()
+            with ranks.first_alone():
+                ready = prepare()
             try:
                 _train(began, ready)
             finally:
                 ready.close()
-        return _summary(began)
+        with ranks.first_alone():  # which writes what the summary reads
+            return _summary(began)
+
+
+def _without_place(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they must be in every process: device and threads are its own."""
+    return {name: value for name, value in settings.items() if name != PROVENANCE}
 
 
 def _train(began: Start, ready: Ready) -> None:
-    tuning = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(ready.tuning).items()}
-    settle(began.out, {"videos": ready.videos, "failures": list(ready.failures), "tuning": tuning})
-    console.say(f"training in {began.out} on {describe_device(began.device)}, {began.precision}")
-    for note in ready.notes:
-        console.say(note)
-    loop = Loop(ready.task, ready.tuning, folder=began.out, device=began.device, patience=ready.patience)
-    progress = loop.run()
+    ranks, tuning = began.ranks, {k: list(v) if isinstance(v, tuple) else v for k, v in vars(ready.tuning).items()}
+    ranks.require_alike({"videos": data_digest(ready.videos)})
+    require_parts(ready.tuning, ranks.size)
+    if ranks.writes:
+        settle(began.out, {"videos": ready.videos, "failures": list(ready.failures), "tuning": tuning})
+        console.say(f"training in {began.out} on {describe_device(began.device)}, {began.precision}")
+        for note in ready.notes:
+            console.say(note)
+    how = {"folder": began.out, "device": began.device, "patience": ready.patience, "ranks": ranks}
+    progress = Loop(ready.task, ready.tuning, **how).run()
+    if ranks.writes:
+        _write(began, ready, tuning, progress)
+
+
+def _write(began: Start, ready: Ready, tuning: Mapping[str, Any], progress: Progress) -> None:
+    """What comes out."""
     provenance = provenance_of(
         began.base,
         ready.seen,

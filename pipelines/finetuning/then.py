@@ -9,6 +9,7 @@ Heads are trained on each kind's cubes and answer the same test episodes, so eac
 pair. A table of one kind alone, with its pairs of heads, is that of `mastaf-fewshot ablate`, in the kind's folder.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -54,6 +55,8 @@ def finetune_then(
     Returns a summary of plain values.
     """
     _check(recipes, then)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise PipelineError("then must run in one process; tune under torchrun without it, and give it after that")
     refuse_unknown(recipes, options)
     options = {name: value for name, value in options.items() if value is not None}
     name, root = options.get("dataset", "motion"), options.get("root")

@@ -106,6 +106,16 @@ def check_freeze(asked: Asked, layers: Sequence[str]) -> None:
         raise PipelineError(f"freeze ({', '.join(names)}) must leave a stage to train; name fewer")
 
 
+def require_parts(tuning: Tuning, processes: int) -> None:
+    """Raise PipelineError unless every update has a part for each process."""
+    last = tuning.count(tuning.updates - 1)
+    if min(tuning.accumulate, last) < processes:
+        raise PipelineError(
+            f"accumulate ({tuning.accumulate}), and the last update's {last} clips or episodes, must be at least the "
+            f"{processes} processes, so that each has a part; raise --accumulate, or change --batch or the run's length"
+        )
+
+
 def classify_tuning(
     asked: Asked, base: Backbone, *, clips: int, epochs: float | None, steps: int | None, precision: str, seed: int
 ) -> Tuning:

@@ -25,7 +25,6 @@ from mastaf.pipelines.errors import PipelineError
 from mastaf.pipelines.finetuning import episodic
 from mastaf.pipelines.finetuning.finetune import finetune
 from mastaf.pipelines.finetuning.memory import kept_bytes
-from mastaf.pipelines.finetuning.task import split_parts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -222,9 +221,3 @@ def test_a_last_stage_leaves_nothing_to_train(make_store, tmp_path):
     last = make_like(make_store, tmp_path / "layer4.zarr", "layer4")
     with pytest.raises(PipelineError, match="nothing is left to train; extract those of an earlier stage"):
         tune(last, tmp_path / "run")
-
-
-def test_parts_are_as_equal_as_can_be():
-    assert split_parts(7, 3) == [range(3), range(3, 5), range(5, 7)]
-    assert split_parts(2, 5) == [range(1), range(1, 2)]
-    assert [len(part) for part in split_parts(32, 32)] == [1] * 32

@@ -120,7 +120,7 @@ class HubNet(StagedNet):
         inputs = x.transpose(1, 2)  # [b, t, 3, h, w]
         inputs = inputs if self.video else inputs.flatten(0, 1)  # [b * t, 3, h, w]
         with ExitStack() as stack:
-            for block in self._paths if self.checkpointing else ():
+            for block in self._paths if self.forgets else ():
                 stack.enter_context(runs_again_for_gradients(self.block(block)))
             for name in layers:
                 stack.enter_context(self._read(name, found, stop=set(layers)))
