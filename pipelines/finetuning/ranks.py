@@ -6,6 +6,7 @@ They are started by torchrun, which also starts them anew when one is lost; the 
 import atexit
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -177,6 +178,7 @@ def share_gradients(modules: Mapping[str, nn.Module], loss: Loss, ranks: Ranks) 
     objective = Objective(modules, loss)
     if ranks.size == 1:
         return objective
-    with gone_is_stopped():
+    with gone_is_stopped(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the name that torch 2.13 wants is unknown to older ones
         # Statistics are averaged once an update, and a head may leave parameters without a gradient.
         return SharedObjective(objective, broadcast_buffers=False, find_unused_parameters=True)
