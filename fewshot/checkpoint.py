@@ -103,7 +103,13 @@ def build_method(name: str, keywords: Mapping[str, Any], *, spec: FeatureSpec, n
 
 
 def load_run(path: Path, store: Store, *, device: torch.device | str = "cpu") -> Run:
-    """Load the method of a run, by its folder or one of its weights files, for the cubes of a store.
+    """Load the method of a run, by its folder or one of its weights files, for the cubes of a store; see
+    `load_run_for`."""
+    return load_run_for(path, store.spec, f"store {store.path}", device=device)
+
+
+def load_run_for(path: Path, spec: FeatureSpec, whose: str, *, device: torch.device | str = "cpu") -> Run:
+    """Load the method of a run for cubes of a recipe, which are those of `whose`, in words.
 
     Raises FewShotError or SpecMismatchError when the run is not finished, was trained on cubes of another shape or
     recipe, has weights that do not fit, or is a pickle (refused unread).
@@ -115,7 +121,7 @@ def load_run(path: Path, store: Store, *, device: torch.device | str = "cpu") ->
         raise FewShotError(f"checkpoint {path} does not exist; give the folder that train wrote")
     folder = path if path.is_dir() else path.parent
     config = read_config(folder)
-    require_cubes(config, store, checkpoint=path)
+    require_cubes(config, spec, whose, checkpoint=path)
     weights = folder / _finished(folder).weights if path.is_dir() else path
     tensors, note = read_tensors(weights)
     if note.get("selected_on") not in SELECTED_ON:
@@ -128,15 +134,15 @@ def load_run(path: Path, store: Store, *, device: torch.device | str = "cpu") ->
     return Run(method.to(device), config, folder, weights, note["selected_on"])
 
 
-def require_cubes(config: RunConfig, store: Store, *, checkpoint: Path) -> None:
-    """Raise unless the store's cubes are those that the run was trained on; their shape is named first."""
-    here, there = config.spec.cube_shape, store.spec.cube_shape
+def require_cubes(config: RunConfig, spec: FeatureSpec, whose: str, *, checkpoint: Path) -> None:
+    """Raise unless the cubes are of the recipe that the run was trained on; their shape is named first."""
+    here, there = config.spec.cube_shape, spec.cube_shape
     if here != there:
         raise FewShotError(
-            f"{checkpoint} is a checkpoint of cubes {_x(here)}, store {store.path} has {_x(there)}; "
+            f"{checkpoint} is a checkpoint of cubes {_x(here)}, {whose} has {_x(there)}; "
             "train on this store, or give the store that it was trained on"
         )
-    config.spec.require_equal(store.spec, here=f"checkpoint {checkpoint}", there=f"store {store.path}")
+    config.spec.require_equal(spec, here=f"checkpoint {checkpoint}", there=whose)
 
 
 def _finished(folder: Path) -> TrainSummary:

@@ -83,7 +83,7 @@ def train(features: StorePath, json_file: Path | None, **given: Any) -> None:
 @click.option("--shot", type=click.IntRange(1), help="Examples of each class  [default: the run's].")
 @options.QUERIES
 @options.PRECISION
-@click.option("--allow-seen-classes", is_flag=True, help="Score classes that the run was trained on; recorded.")
+@options.ALLOW_SEEN_CLASSES
 @options.path_option("--out", metavar="DIR", help="The record goes to DIR/results  [default: the run's folder].")
 @console.json_option
 def evaluate(features: StorePath, checkpoint: Path | None, json_file: Path | None, **given: Any) -> None:

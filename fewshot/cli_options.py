@@ -204,6 +204,13 @@ PRECISION = click.option(
     help="bf16: relation maps in half precision, for sweeps; stamped, and never mixed in a table  [default: fp32].",
 )
 
+ALLOW_SEEN_CLASSES = click.option(
+    "--allow-seen-classes",
+    "--allow-overlap",
+    is_flag=True,
+    help="Score classes that the head, or the backbone in fine-tuning, was trained on; recorded.",
+)
+
 
 def episodes_from(*more: str) -> Command:
     """The option --episodes-from, with more choices than the two kinds of episodes."""

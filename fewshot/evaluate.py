@@ -47,9 +47,9 @@ def evaluate_fully(
 
     Without a run, `method` and `method_keywords` name a head without parameters to train (MASTAF's variant
     `neighbor`). episodes: which ones, see `ListSettings`. The store may be another than the run's, of the same recipe,
-    unless the split has classes that the run was trained on; allow_seen_classes: score them all the same, and say so.
-    bank: where cubes stay; precision: of relation maps, `fp32` or, for sweeps, `bf16`. The record goes to `results/` in
-    `out`, else in the run's folder. Raises FewShotError, SpecMismatchError.
+    unless the split has classes that the run was trained on, or the backbone fine-tuned on; allow_seen_classes: score
+    them all the same, and say so. bank: where cubes stay; precision: of relation maps, `fp32` or, for sweeps, `bf16`.
+    The record goes to `results/` in `out`, else in the run's folder. Raises FewShotError, SpecMismatchError.
     """
     chosen = resolve_device(device)
     asked = {"way": episodes.get("way") or 5, "shot": episodes.get("shot") or 1}

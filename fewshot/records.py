@@ -68,7 +68,7 @@ class ResultRecord:
     `fp32` or `bf16`; train_precision: of the run's training, None without one; recipe, store, episode_list: sha256;
     coverage: videos used, failed, missing; pretraining: what the weights saw, see pretraining.py; selected_on: `val`,
     `none`, or `test` (published protocols do); trained_on: {dataset, split_scheme, store} of the run, None without
-    one; seen_classes: those of the split that the run was trained on (empty unless allowed); predictions: {path
+    one; seen_classes: those of the split that run or backbone was trained on (empty unless allowed); predictions: {path
     relative to the record, sha256} of an npz without pickle.
     """
 

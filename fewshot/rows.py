@@ -12,6 +12,7 @@ from .errors import FewShotError
 from .row_runs import RowRuns
 from .seeds import check_seeds
 from .statistics.comparison import ComparedRow, Comparison, NotRun, compare_rows, compared_row
+from .statistics.seen_classes import require_unseen
 from .train import Order, open_banks
 from .training.optimisation import Optimisation, check_optimisation
 from .training.plan import TrainSettings
@@ -36,7 +37,8 @@ class Scored(TypedDict, total=False):
 
     shots: (1,); split: `test`; episodes, list_seed, episodes_from: see `ListSettings`; episode_lists: score those of
     these files, one a shot, which fix way, shots and everything else of the test episodes; seeds: 1, so many trainings
-    of each row, with `seed`, seed + 1, ...; precision: of relation maps, `fp32`; device: `cpu`; progress: True.
+    of each row, with `seed`, seed + 1, ...; precision: of relation maps, `fp32`; allow_seen_classes: False, score
+    classes that the backbone was fine-tuned on, and say so; device: `cpu`; progress: True.
     """
 
     shots: Sequence[int] | None
@@ -47,6 +49,7 @@ class Scored(TypedDict, total=False):
     episode_lists: Sequence[Path]
     seeds: int
     precision: str
+    allow_seen_classes: bool
     device: str
     progress: bool
 
@@ -85,6 +88,8 @@ def run_rows(
     check_seeds(first, seeds)
     lists, queries = _lists(settings, asked), _queries(settings)
     banks = open_banks(store, settings, device=asked.get("device", "cpu"), say=progress)
+    allow = asked.get("allow_seen_classes", False)
+    require_unseen(None, banks.open(split), allow=allow)  # before the training
     for shot, (way, listed) in lists.items():
         check_list(banks.open(split), listed, way=way, shot=shot, **queries)
     table: list[ComparedRow] = []
@@ -96,7 +101,7 @@ def run_rows(
         runs = RowRuns(banks, orders, skip, progress)
         runs.train()
         drawn = listed if listed.get("episode_list") else {**listed, **queries}
-        scored = runs.score(split=split, precision=asked.get("precision", "fp32"), **drawn)
+        scored = runs.score(split=split, precision=asked.get("precision", "fp32"), allow_seen_classes=allow, **drawn)
         table += [compared_row(row.name, scored[row.name]) for row in rows if row.name in scored]
         left_out += [NotRun(row.name, shot, runs.reasons[row.name]) for row in rows if row.name in runs.reasons]
     if not table:

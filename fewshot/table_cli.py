@@ -26,6 +26,7 @@ _ROWS = several(
         "--episode-list", "episode_lists", multiple=True, metavar="FILE", help="Score these episodes; one file a shot."
     ),
     options.PRECISION,
+    options.ALLOW_SEEN_CLASSES,
 )
 
 

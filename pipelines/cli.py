@@ -8,7 +8,8 @@ import click
 from ..cache import console
 from ..cache.threads import spin_briefly
 from ..fewshot import cli_options as options
-from . import finetune_cli, profile_cli, sweep_cli
+from . import profile_cli, sweep_cli
+from .finetuning.cli import command as finetune
 
 
 @click.group(
@@ -96,7 +97,7 @@ def two_stage(json_file: Path | None, **given: Any) -> int:
     return console.FINISHED_WITH_FAILURES if result["failed"] else console.DONE
 
 
-cli.add_command(finetune_cli.command, "finetune")
+cli.add_command(finetune, "finetune")
 cli.add_command(sweep_cli.command, "sweep")
 cli.add_command(profile_cli.command, "profile")
 

@@ -11,6 +11,7 @@ from ...cache.console import unknown_name
 from ...cache.spec import TIMES
 from ..decoding.pixels import PixelRule
 from ..errors import ExtractError
+from .checkpointing import run_again_for_gradients
 
 Shape = tuple[int, int, int, int]
 MOST_PIXELS = 1 << 26  # of a clip: 256 frames of 512 x 512; as float32 it is 800 MB
@@ -21,7 +22,17 @@ class StagedNet(nn.Module):
 
     A network that is a chain of modules defines `stages` alone. One that is not (tokens with a class token, say)
     also overrides `outputs`.
+
+    checkpointing: keep no activations of a stage but what enters it, and run it again for its gradients: less memory
+    for a third more time.
     """
+
+    checkpointing: bool = False
+
+    @property
+    def forgets(self) -> bool:
+        """Whether a pass now keeps no activations."""
+        return self.checkpointing and torch.is_grad_enabled()
 
     @property
     def prefix_tokens(self) -> int:
@@ -44,7 +55,7 @@ class StagedNet(nn.Module):
         first = 0 if after is None else names.index(after) + 1
         last = max(names.index(layer) for layer in layers)
         for name, stage in list(self.stages().items())[first : last + 1]:
-            x = stage(x)
+            x = run_again_for_gradients(stage, x) if self.forgets else stage(x)
             if name in layers:
                 found[name] = x
         return found

@@ -73,8 +73,7 @@ class FeatureBank:
     @property
     def digest(self) -> str:
         """sha256 (hex) of the usable keys and their classes."""
-        text = json.dumps([self.split, self.keys, self.classes], ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return videos_digest(self.split, self.keys, self.classes)
 
     @property
     def _nbytes(self) -> int:
@@ -249,6 +248,12 @@ def videos_of(rows: EpisodeRows, views: np.ndarray | None) -> list[tuple[str, np
         (name, wanted.ravel(), np.zeros(wanted.size, np.int64) if views is None else views[:, part].ravel())
         for name, wanted, part in parts
     ]
+
+
+def videos_digest(split: str, keys: Sequence[str], classes: Sequence[str]) -> str:
+    """sha256 (hex) of the usable videos of a split."""
+    text = json.dumps([split, list(keys), list(classes)], ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _coverage(states: np.ndarray) -> dict[str, int]:

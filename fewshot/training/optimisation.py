@@ -55,8 +55,16 @@ def check_optimisation(given: Optimisation) -> None:
 
 def learning_rate(config: "RunConfig", episodes: int) -> float:
     """Of the update that begins after so many episodes."""
-    if config.schedule == "cosine":
-        return config.lr * (1 + math.cos(math.pi * episodes / config.train_episodes)) / 2
-    if config.schedule == "step" and config.step_every is not None and config.step_factor is not None:
-        return config.lr * config.step_factor ** (episodes // config.step_every)
-    return config.lr
+    steps = {"step_every": config.step_every, "step_factor": config.step_factor}
+    return config.lr * schedule_factor(config.schedule, episodes, config.train_episodes, **steps)
+
+
+def schedule_factor(
+    schedule: str, done: int, total: int, *, step_every: int | None = None, step_factor: float | None = None
+) -> float:
+    """What the learning rate is multiplied by after `done` of `total` (episodes, or updates)."""
+    if schedule == "cosine":
+        return (1 + math.cos(math.pi * done / total)) / 2
+    if schedule == "step" and step_every is not None and step_factor is not None:
+        return step_factor ** (done // step_every)
+    return 1.0

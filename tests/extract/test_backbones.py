@@ -116,6 +116,30 @@ def test_the_fast_form_gives_the_same_bits_again(backbone):
     assert torch.equal(run(clips), run(clips))
 
 
+def test_computing_stages_again_changes_no_gradient(backbone):
+    """And moves no running statistic twice."""
+    clips, net = some_clips(backbone), backbone.module
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    found = []
+    for again in (False, True):
+        net.checkpointing = again
+        net.train()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            cubes = backbone.forward(clips)
+            trained = [p for p in net.parameters() if p.requires_grad]
+            gradients = torch.autograd.grad(cubes.square().mean(), trained, allow_unused=True)
+        found.append(([g for g in gradients if g is not None], {k: v.clone() for k, v in net.state_dict().items()}))
+        net.load_state_dict(before)
+        net.eval()
+    net.checkpointing = False
+    (plain, moved), (other, moved_again) = found
+    assert len(plain) == len(other)
+    for one, two in zip(plain, other, strict=True):
+        torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-6)
+    assert all(torch.equal(moved[name], moved_again[name]) for name in moved)
+
+
 def test_random_weights_follow_the_seed_alone(backbone):
     before = torch.random.get_rng_state()
     first, again, other = (

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mastaf.pipelines.augment import AUGMENTATIONS, augment, check_augmentations, default_augmentations
 from mastaf.pipelines.errors import PipelineError
+from mastaf.pipelines.finetuning.augment import AUGMENTATIONS, augment, check_augmentations, default_augmentations
 
 
 def some_clip(frames: int = 8, side: int = 11) -> np.ndarray:

@@ -20,11 +20,11 @@ from mastaf.extract.datasets.motion import render_motion
 from mastaf.extract.decoding.decode import decode_clip
 from mastaf.extract.errors import ExtractError
 from mastaf.fewshot.errors import FewShotError
-from mastaf.pipelines import finetune_cli
-from mastaf.pipelines.augment import AUGMENTATIONS
-from mastaf.pipelines.clips import ClipSource
 from mastaf.pipelines.errors import PipelineError
-from mastaf.pipelines.finetune import finetune
+from mastaf.pipelines.finetuning import cli as finetune_cli
+from mastaf.pipelines.finetuning.augment import AUGMENTATIONS
+from mastaf.pipelines.finetuning.clips import ClipSource
+from mastaf.pipelines.finetuning.finetune import finetune
 from safetensors import safe_open
 
 
@@ -73,7 +73,8 @@ def test_it_learns_and_leaves_weights_that_load(root, tmp_path):
         provenance = json.loads(file.metadata()["mastaf"])
     assert provenance == json.loads((out / "finetune.json").read_text())
     assert provenance["options"]["lr"] == 2e-3
-    assert sorted(path.name for path in out.iterdir()) == ["backbone.safetensors", "finetune.json", "metrics.jsonl"]
+    left = {"backbone.safetensors", "finetune.json", "metrics.jsonl", "plan.json", "settings.json", "run.lock"}
+    assert {path.name for path in out.iterdir()} <= left, "what a finished run does not need is gone"
 
 
 def test_the_tuned_network_separates_the_classes_it_saw(root, tmp_path):
@@ -137,7 +138,15 @@ def test_a_model_from_a_folder_of_ones_own_loads_again_from_its_file_alone(root,
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"recipe": "episodic"}, "recipe ('episodic') must be one of classify"),
+        ({"recipe": "magic"}, "unknown recipe 'magic'"),
+        ({"way": 3}, "way (3) belongs to --recipe episodic and tail; leave it out with --recipe classify"),
+        ({"colour": 3}, "colour (3) is no option of mastaf finetune"),
+        ({"freeze": ("stem", "layer9")}, "freeze ('layer9') must be of the stages that are trained: stem, layer1"),
+        ({"freeze": ("stem", "layer1", "layer2", "layer3", "layer4")}, "must leave a stage to train"),
+        ({"batchnorm": "off"}, "batchnorm (off) must be one of train, frozen"),
+        ({"warm_up": 1.0}, "warm_up (1.0) must be below 1"),
+        ({"weights_dtype": "int8"}, "weights_dtype (int8) must be one of float32, float16"),
+        ({"seed": -1}, "seed (-1) must be a whole number"),
         ({"augmentations": ["mirror"]}, "augment ('mirror') must be of"),
         ({"backbone": "r3d-huge"}, "unknown backbone 'r3d-huge'"),
         ({"revision": "v1"}, "revision (v1) is for weights of the hub, which 'r3d-tiny' has not"),
@@ -175,11 +184,16 @@ def test_a_precision_that_the_machine_computes_wrongly_is_refused(root, tmp_path
 
 
 def test_a_finished_run_is_not_overwritten(root, tmp_path):
-    tune(root, tmp_path / "run", steps=1)
+    first = tune(root, tmp_path / "run", steps=1)
     before = (tmp_path / "run/backbone.safetensors").read_bytes()
-    with pytest.raises(PipelineError, match="holds a finished run"):
-        tune(root, tmp_path / "run", steps=1)
+    assert tune(root, tmp_path / "run", steps=1) == first
+    with pytest.raises(
+        PipelineError, match=r"holds a run of other settings \(lr: 0.5 here, None there; steps: 2 here, 1"
+    ):
+        tune(root, tmp_path / "run", steps=2, lr=0.5)
     assert (tmp_path / "run/backbone.safetensors").read_bytes() == before
+    with pytest.raises(PipelineError, match="holds other files"):
+        tune(root, root)
 
 
 def test_one_class_is_not_enough(root, tmp_path):
@@ -225,7 +239,7 @@ def test_clips_that_do_not_fit_into_memory_are_decoded_again(rendered):
 
 def test_help_does_not_import_torch():
     code = (
-        "import sys; from mastaf.pipelines.finetune_cli import command;"
+        "import sys; from mastaf.pipelines.finetuning.cli import command;"
         "command.main(['--help'], standalone_mode=False); assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...errors import ExtractError
 from ..base import Shape, StagedNet
+from ..checkpointing import runs_again_for_gradients
 from .graph import Owners
 from .layout import TokenLayout
 
@@ -119,6 +120,8 @@ class HubNet(StagedNet):
         inputs = x.transpose(1, 2)  # [b, t, 3, h, w]
         inputs = inputs if self.video else inputs.flatten(0, 1)  # [b * t, 3, h, w]
         with ExitStack() as stack:
+            for block in self._paths if self.forgets else ():
+                stack.enter_context(runs_again_for_gradients(self.block(block)))
             for name in layers:
                 stack.enter_context(self._read(name, found, stop=set(layers)))
             try:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .errors import PipelineError
+from ..errors import PipelineError
 
 AUGMENTATIONS = {
     "shift": "a random crop instead of the centre",
@@ -27,6 +27,12 @@ def check_augmentations(names: Sequence[str]) -> None:
     for name in names:
         if name not in AUGMENTATIONS:
             raise PipelineError(f"augment ('{name}') must be of {', '.join(AUGMENTATIONS)}")
+
+
+def centre(clip: np.ndarray, size: int) -> np.ndarray:
+    """uint8 [frames, side, side, 3] -> the centre [frames, size, size, 3], as extraction crops it."""
+    first = (clip.shape[1] - size) // 2
+    return clip[:, first : first + size, first : first + size]
 
 
 def augment(clip: np.ndarray, names: Sequence[str], rng: np.random.Generator, *, size: int) -> np.ndarray:

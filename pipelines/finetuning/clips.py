@@ -3,15 +3,28 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from ..cache.console import Progress
-from ..extract.datasets.links import Links
-from ..extract.decoding.decode import decode_clip
-from ..extract.decoding.pixels import PixelRule
-from ..extract.engine.workers import default_workers
-from ..extract.errors import VideoError
+from ...cache.console import Progress
+from ...extract.datasets.links import Links
+from ...extract.decoding.decode import decode_clip
+from ...extract.decoding.pixels import PixelRule
+from ...extract.engine.workers import default_workers
+from ...extract.errors import VideoError
+
+
+class Clips(Protocol):
+    """Decoded clips by row."""
+
+    def load(self, rows: Sequence[int], rng: np.random.Generator | None = None) -> np.ndarray:
+        """uint8 [len(rows), frames, side, side, 3]; with rng other frames of each clip, where there are more."""
+        ...
+
+    def close(self) -> None:
+        """Let go what is held."""
+        ...
 
 
 class ClipSource:
@@ -47,8 +60,9 @@ class ClipSource:
                 progress.advance(note=f"{len(failed)} failed" if failed else "")
         return failed
 
-    def load(self, rows: Sequence[int]) -> np.ndarray:
-        """uint8 [len(rows), frames, side, side, 3]. Raises VideoError for a row that `decode_all` named."""
+    def load(self, rows: Sequence[int], rng: np.random.Generator | None = None) -> np.ndarray:
+        """uint8 [len(rows), frames, side, side, 3]; there are no other frames for rng to draw. Raises VideoError for a
+        row that `decode_all` named."""
         return np.stack(list(self._pool.map(self._clip, rows)))
 
     def close(self) -> None:
