@@ -120,6 +120,8 @@ def _search(search: Sweep, study: Study, shot: int, trials: int) -> dict[str, st
     """Train until `trials` are answered; reasons of those that failed, by their folders."""
     reasons: dict[str, str] = {}
     done = sum(not trial.open for trial in study.trials())
+    if done:
+        write_best(search, study.trials(), shot)  # a kill may have come between an answer and what follows from it
     with Progress(trials, f"sweep {shot}-shot", "trials", done=done) as bar:
         while done < trials:
             # A round is asked for as a whole before any of it is answered, so it does not matter who finishes first.
