@@ -11,6 +11,7 @@ import pytest
 import torch
 from mastaf.cache.index import DONE
 from mastaf.cache.store import open_store
+from mastaf.extract.backbones.base import Backbone
 from mastaf.extract.backbones.registry import load_backbone
 from mastaf.extract.decoding.decode import decode_clip
 from mastaf.extract.decoding.ffmpeg import ffmpeg_exe
@@ -156,18 +157,25 @@ def check_run(root: Path, out: Path, extraction: Callable, start: Callable, run:
             counts["failed"] += 1
             continue
         assert name not in NO_VIDEO
-        note = store.notes().get(row, "")
-        frames = every_frame(run, root / key, network.pixels, concealed="concealment" in note)
-        pixels = decode_clip(root / key, frames=4, rule=network.pixels).pixels
-        assert (pixels == frames[even_indices(len(frames), 4)]).all(), key
-        with torch.no_grad():
-            cube = network.forward(torch.from_numpy(pixels)[None])[0].numpy()  # [c, t, h, w]
-        np.testing.assert_allclose(store.read([row])[0], cube, rtol=5e-3, atol=5e-3, err_msg=key)
-        good = key.startswith("good/")
+        note, good = store.notes().get(row, ""), key.startswith("good/")
+        # ffmpeg shows memory that it never wrote in some damaged pictures, another time other memory; a wrong frame or
+        # cube would agree at no time.
+        tries = (agree(run, root / key, store.read([row])[0], network, note) for _ in range(1 if good else 20))
+        assert any(tries), key
         assert not (good and note)
         counts["whole" if good or name == "neighbour.mp4" else "noted" if note else "as good as whole"] += 1
     assert counts["failed"] == len(failures) == store.states().tolist().count(2)
     return counts
+
+
+def agree(run: Callable, path: Path, cube: np.ndarray, network: Backbone, note: str) -> bool:
+    """Whether a clip has the frames of decoding everything, and the cube [c, t, h, w] is that of the clip."""
+    frames = every_frame(run, path, network.pixels, concealed="concealment" in note)
+    pixels = decode_clip(path, frames=4, rule=network.pixels).pixels
+    with torch.no_grad():
+        expected = network.forward(torch.from_numpy(pixels)[None])[0].numpy()  # [c, t, h, w]
+    same = pixels == frames[even_indices(len(frames), 4)]  # [frames, h, w, 3]
+    return bool(same.all()) and np.allclose(cube, expected, rtol=5e-3, atol=5e-3)
 
 
 @pytest.fixture(scope="module")
