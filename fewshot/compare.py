@@ -127,10 +127,9 @@ def _cost(store: Store, made: Row, row: ComparedRow) -> Cost:
         classes = len(store.index.classes_of("train"))
         method = build_method(made.method, made.keywords, spec=store.spec, n_train_classes=classes)
         flops = query_flops(method, way=record["way"], shot=record["shot"])
-    same = {name: record[name] for name in ("method", "variant", "backbone", "dataset", "shot", "way")}
     return Cost(
         parameters=method.n_trainable() if summary is not None and summary.trained else 0,
         flops=flops,
         episodes_per_s=len(row.scored) / sum(1 / found.episodes_per_s for found in row.scored),
-        published=find_published(**same),
+        published=find_published(record),
     )

@@ -22,7 +22,7 @@ from .head import Head
 from .records import Predictions, read_predictions, read_record, write_result
 from .statistics.calibration import expected_calibration_error
 from .statistics.metrics import clustered_ci95, episode_accuracy, mean_and_ci95, per_class_accuracy
-from .statistics.pretraining import pretraining_of
+from .statistics.pretraining import pretraining_of, random_weights
 
 # Beside a record: of which weights it is, and how long they took. Written last, so that a record without it counts as
 # one that was never finished.
@@ -74,13 +74,16 @@ class Asked:
         return {
             **self.head.facts,
             "dataset": store.header.dataset,
-            "backbone": store.spec.backbone,
+            **{f: getattr(store.spec, f) for f in ("backbone", "layer", "time", "frames", "size")},
+            "cube_shape": list(store.spec.cube_shape),
+            "random_weights": random_weights(store),
             "way": way,
             "shot": shot,
             **{f: getattr(listing, f) for f in ("query_mode", "queries", "episodes_from", "source_shared")},
             "list_seed": listing.list_seed,
             "episodes": len(listing.rows),
             "split": self.bank.split,
+            "classes": len(self.bank.class_names),
             "recipe": store.spec.recipe,
             "store": store.digest,
             "episode_list": listing.digest,

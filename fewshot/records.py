@@ -25,6 +25,12 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "adapter": (bool,),
     "dataset": (str,),
     "backbone": (str,),
+    "layer": (str,),
+    "time": (str,),
+    "cube_shape": (list,),
+    "frames": (int,),
+    "size": (int,),
+    "random_weights": (bool,),
     "way": (int,),
     "shot": (int,),
     "query_mode": (str,),
@@ -33,6 +39,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "source_shared": (float, int, type(None)),
     "episodes": (int,),
     "split": (str,),
+    "classes": (int,),
     "accuracy": (float, int),
     "ci95": (float, int),
     "ci95_clustered": (list,),
@@ -60,16 +67,17 @@ class ResultRecord:
     """One score. Field names are those of the JSON file.
 
     variant: of the method, with what was switched off behind slashes (`full/no-residual`), None where it has none;
-    adapter: whether the shared adapter stood in front; dataset, backbone: of the store that was scored; queries: in
-    the episode (`single`) or of each class (`per_class`); episodes_from, source_shared: see `Listing`; accuracy:
-    fraction; ci95: half-width over episodes;
-    ci95_clustered: [low, high] by class and video; ece: expected calibration error; seed: of training, None where
-    nothing was trained; list_seed: of the test list, None when it came from a file; precision: of the relation maps,
-    `fp32` or `bf16`; train_precision: of the run's training, None without one; recipe, store, episode_list: sha256;
-    coverage: videos used, failed, missing; pretraining: what the weights saw, see pretraining.py; selected_on: `val`,
-    `none`, or `test` (published protocols do); trained_on: {dataset, split_scheme, store} of the run, None without
-    one; seen_classes: those of the split that run or backbone was trained on (empty unless allowed); predictions: {path
-    relative to the record, sha256} of an npz without pickle.
+    adapter: whether the shared adapter stood in front; dataset, backbone: of the store that was scored, as are
+    layer, time, cube_shape [c, t, h, w], frames, size: see `FeatureSpec`; random_weights: whether the backbone's were
+    drawn, not learned; queries: in the episode (`single`) or of each class (`per_class`); episodes_from,
+    source_shared: see `Listing`; classes: of the split that were scored; accuracy: fraction; ci95: half-width over
+    episodes; ci95_clustered: [low, high] by class and video; ece: expected calibration error; seed: of training, None
+    where nothing was trained; list_seed: of the test list, None when it came from a file; precision: of the relation
+    maps, `fp32` or `bf16`; train_precision: of the run's training, None without one; recipe, store, episode_list:
+    sha256; coverage: videos used, failed, missing; pretraining: what the weights saw, see pretraining.py; selected_on:
+    `val`, `none`, or `test` (published protocols do); trained_on: {dataset, split_scheme, store} of the run, None
+    without one; seen_classes: those of the split that run or backbone was trained on (empty unless allowed);
+    predictions: {path relative to the record, sha256} of an npz without pickle.
     """
 
     method: str
@@ -78,6 +86,12 @@ class ResultRecord:
     adapter: bool
     dataset: str
     backbone: str
+    layer: str
+    time: str
+    cube_shape: list[int]
+    frames: int
+    size: int
+    random_weights: bool
     way: int
     shot: int
     query_mode: str
@@ -86,6 +100,7 @@ class ResultRecord:
     source_shared: float | None
     episodes: int
     split: str
+    classes: int
     accuracy: float
     ci95: float
     ci95_clustered: list[float]
@@ -117,6 +132,8 @@ class ResultRecord:
                 )
         if not 0 <= self.accuracy <= 1:
             raise FewShotError(f"result record: accuracy ({self.accuracy}) must be a fraction from 0 to 1")
+        if len(self.cube_shape) != 4 or any(type(n) is not int or n < 1 for n in self.cube_shape):
+            raise FewShotError(f"result record: cube_shape ({self.cube_shape!r:.80}) must be sizes [c, t, h, w]")
         if self.selected_on not in SELECTED_ON:
             raise FewShotError(
                 f"result record: selected_on ('{self.selected_on}') must be one of {', '.join(SELECTED_ON)}"
@@ -214,13 +231,18 @@ def record_of(value: Any, path: Path) -> ResultRecord:
 
 def read_predictions(path: Path, sha256: str | None = None) -> Predictions:
     """Read predictions, never unpickling; with `sha256`, refuse a file with other bytes. Raises FewShotError."""
-    data = Path(path).read_bytes()
+    return predictions_of(Path(path).read_bytes(), path, sha256)
+
+
+def predictions_of(data: bytes, path: Path, sha256: str | None = None) -> Predictions:
+    """The predictions in the bytes of the file `path`; see `read_predictions`."""
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise FewShotError(f"{path} is not the file that its record names (sha256 differs); evaluate again")
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             found = {f.name: arrays[f.name] for f in fields(Predictions)}
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        names = tuple(str(name) for name in found.pop("class_names"))
+        return Predictions(**found, class_names=names)
+    # Arrays of any shape may stand in a stranger's file, and heads that promise more than any memory.
+    except (ValueError, TypeError, KeyError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise FewShotError(f"{path} holds no predictions: {' '.join(str(error).split())}") from None
-    names = tuple(str(name) for name in found.pop("class_names"))
-    return Predictions(**found, class_names=names)

@@ -131,8 +131,9 @@ def ablate(features: StorePath, json_file: Path | None, **given: Any) -> None:
 def table(paper: int, runs: Path, out: Path | None, json_file: Path | None) -> int:
     """Rebuild a table of the paper from result records: published number, ours, and the difference.
 
-    Cells of which nothing was run stay empty. A number whose weights were selected on test says so. Files that are no
-    records are named, and the exit status is then 1.
+    Cells of which nothing was run stay empty; cubes unlike the paper's, and random weights, fill none. A number says
+    what sets it apart: weights selected on test, a part of the split. Files that are no records, or whose score does
+    not follow from their predictions, are named, and the exit status is then 1.
 
     \b
     Examples:
@@ -141,14 +142,14 @@ def table(paper: int, runs: Path, out: Path | None, json_file: Path | None) -> i
     """
     from ..cache.atomic import write_bytes
     from .statistics.found_records import find_records
-    from .statistics.paper_tables import fill_table, paper_summary, paper_text
+    from .statistics.paper_tables import fill_table, paper_summary
+    from .statistics.paper_text import paper_text
 
-    records, refused = find_records(runs)
-    cells = fill_table(paper, records)
-    text = paper_text(paper, cells, refused, runs)
+    filled = fill_table(paper, *find_records(runs))
+    text = paper_text(filled, runs)
     console.say(text)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(out, (text + "\n").encode())
-    console.write_summary(json_file, paper_summary(paper, cells, refused))
-    return console.FINISHED_WITH_FAILURES if refused else console.DONE
+    console.write_summary(json_file, paper_summary(filled))
+    return console.FINISHED_WITH_FAILURES if filled.refused else console.DONE

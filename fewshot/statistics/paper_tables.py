@@ -1,16 +1,15 @@
-"""The layout of the paper's tables, with our numbers beside the published ones."""
+"""The paper's tables, with our numbers in the cells of the published ones."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from ...cache.checks import brief
-from ...cache.console import table
 from ..records import ResultRecord
-from .found_records import Found, Refused
-from .published import NOTE, TABLES, Column, PublishedRow
-from .table import percent
+from .found_records import Found, Refused, check_answers
+from .paper_cubes import misfit
+from .paper_stamps import stamps_of
+from .published import NOTE, TABLES, Column, PublishedRow, fits
 
 # The better a record can be set beside a published number, the earlier; the accuracy has no say.
 _SELECTED = {"val": 0, "none": 1, "test": 2}
@@ -34,26 +33,64 @@ class Cell:
             return None
         return 100 * self.ours.record.accuracy - self.published
 
+    @property
+    def stamps(self) -> list[str]:
+        """What must not be overlooked of ours."""
+        return [] if self.ours is None else stamps_of(self.ours.record, any_variant=self.row.variant is None)
 
-def fill_table(number: int, records: Sequence[Found]) -> list[list[Cell]]:
-    """The cells of the paper's table, a list a row."""
-    found = TABLES[number]
+
+@dataclass(frozen=True)
+class FilledTable:
+    """cells: a list a row; read: all records that were looked at; refused: files that are none, or that are not to be
+    believed; unlike: of how many records that fit a cell the cubes do not, by reason."""
+
+    number: int
+    cells: list[list[Cell]]
+    read: Sequence[Found]
+    refused: list[Refused]
+    unlike: dict[str, int]
+
+    @property
+    def filled(self) -> list[Cell]:
+        """Those with a number of ours."""
+        return [cell for line in self.cells for cell in line if cell.ours is not None]
+
+
+def fill_table(number: int, records: Sequence[Found], refused: Sequence[Refused] = ()) -> FilledTable:
+    """The paper's table with records in its cells. A record whose score does not follow from its predictions joins
+    the refused files, and the next one takes its place."""
+    found, left, unlike = TABLES[number], list(refused), Counter[str]()
+    fair = [one for one in records if _is_fair(one.record)]
     cells = []
     for row in found.rows:
         line = []
         for column, value in zip(found.columns, row.values, strict=True):
-            fitting = sorted((one for one in records if _fits(one.record, row, column)), key=_preference)
-            line.append(Cell(row, column, value, fitting[0] if fitting else None, max(0, len(fitting) - 1)))
+            fitting = [one for one in fair if fits(vars(one.record), row, column)]
+            reasons = [misfit(vars(one.record)) for one in fitting]
+            unlike.update(reason for reason in reasons if reason is not None)
+            like = [one for one, reason in zip(fitting, reasons, strict=True) if reason is None]
+            line.append(_cell(row, column, value, like, left))
         cells.append(line)
-    return cells
+    return FilledTable(number, cells, records, left, dict(unlike))
 
 
-def _fits(record: ResultRecord, row: PublishedRow, column: Column) -> bool:
-    """Whether a record is of this row and column: the same head on the same kind of cubes, on unseen test classes."""
-    head = (record.method, record.backbone) == (row.method, row.backbone) and row.variant in (None, record.variant)
-    test = (record.split, record.way, record.episodes_from) == ("test", 5, "random") and not record.seen_classes
-    same = (record.dataset, record.shot) == (column.dataset, column.shot)
-    return head and test and same and (record.trained_on or {}).get("store", record.store) == record.store
+def _cell(
+    row: PublishedRow, column: Column, published: float | None, fitting: Sequence[Found], refused: list[Refused]
+) -> Cell:
+    """The cell with the first of the fitting records that can be believed; those before it are added to `refused`."""
+    waiting = sorted(fitting, key=_preference)
+    while waiting:
+        first, *waiting = waiting
+        reason = check_answers(first)
+        if reason is None:
+            return Cell(row, column, published, first, len(waiting))
+        refused.append(reason)
+    return Cell(row, column, published, None, 0)
+
+
+def _is_fair(record: ResultRecord) -> bool:
+    """Whether training saw no scored class, and was on the store that was scored."""
+    return not record.seen_classes and (record.trained_on or {}).get("store", record.store) == record.store
 
 
 def _preference(found: Found) -> tuple[Any, ...]:
@@ -62,72 +99,16 @@ def _preference(found: Found) -> tuple[Any, ...]:
     return (*odd, _SELECTED[record.selected_on], -record.episodes, record.seed or 0, str(found.path))
 
 
-def paper_text(number: int, cells: Sequence[Sequence[Cell]], refused: Sequence[Refused], runs: Path) -> str:
-    """The table as Markdown, and everything that a reader must know of it."""
-    found = TABLES[number]
-    headings = ["Method", "Embedding"]
-    for column in found.columns:
-        headings += [f"{column.label} {column.shot}-shot", "ours", "difference"]
-    lines = [
-        [line[0].row.label, line[0].row.group, *(text for cell in line for text in _texts(cell))] for line in cells
-    ]
-    filled = [cell for line in cells for cell in line if cell.ours is not None]
-    parts = [
-        f"Table {number} of the paper: {found.title}",
-        table(lines, headings),
-        f"Accuracy in %. Beside each {NOTE}; ours with its 95 % interval over episodes, and the difference in points, "
-        f"from {len(filled)} of the records in {runs}.",
-    ]
-    others = sum(cell.others for cell in filled)
-    if others:
-        parts.append(
-            f"{others} more records fit these cells; shown are those that are frozen, fp32 and preset code first, "
-            "selected on val, of most episodes and the least seed, whatever their accuracy."
-        )
-    parts += [
-        f"{row.label} was published with {row.network}; ours reads cubes of {row.backbone}."
-        for row in found.rows
-        if row.network and any(cell.row is row for cell in filled)
-    ]
-    parts += [f"left out: {one.reason}" for one in refused]
-    return "\n\n".join(parts)
-
-
-def _texts(cell: Cell) -> tuple[str, str, str]:
-    published = "" if cell.published is None else f"{cell.published:.1f}"
-    if cell.ours is None:
-        return published, "", ""
-    record = cell.ours.record
-    ours = percent(record.accuracy, record.ci95) + "".join(f" ({stamp})" for stamp in _stamps(cell))
-    return published, ours, "" if cell.difference is None else f"{cell.difference:+.1f}"
-
-
-def _stamps(cell: Cell) -> list[str]:
-    """What must not be overlooked of a record."""
-    if cell.ours is None:
-        return []
-    record = cell.ours.record
-    stamps = ["selected on test"] if record.selected_on == "test" else []
-    stamps += ["adapter"] if record.adapter else []
-    stamps += ["bf16"] if record.precision != "fp32" else []
-    stamps += [f"preset {_word(record.preset)}"] if record.preset not in (None, "code") else []
-    odd = cell.row.variant is None and record.variant not in (None, "plain")
-    return stamps + ([_word(str(record.variant))] if odd else [])
-
-
-def _word(text: str) -> str:
-    """A word of a record in a table, which it must not break."""
-    return brief(text, 20).replace("|", "/")
-
-
-def paper_summary(number: int, cells: Sequence[Sequence[Cell]], refused: Sequence[Refused]) -> dict[str, Any]:
+def paper_summary(filled: FilledTable) -> dict[str, Any]:
     """The table as plain JSON values; shares, not percent."""
     return {
-        "table": number,
-        "title": TABLES[number].title,
+        "table": filled.number,
+        "title": TABLES[filled.number].title,
         "note": NOTE,
-        "cells": [_cell_json(cell) for line in cells for cell in line],
-        "refused": [{"path": str(one.path), "reason": one.reason} for one in refused],
+        "read": len(filled.read),
+        "cells": [_cell_json(cell) for line in filled.cells for cell in line],
+        "unlike": filled.unlike,
+        "refused": [{"path": str(one.path), "reason": one.reason} for one in filled.refused],
     }
 
 
@@ -140,11 +121,12 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
         "shot": cell.column.shot,
         "published": None if cell.published is None else round(cell.published / 100, 4),
         "published_with": cell.row.network or None,
+        "note": cell.row.note,
         "ours": record and record.accuracy,
         "ci95": record and record.ci95,
         "ci95_clustered": record and record.ci95_clustered,
         "difference": None if cell.difference is None else cell.difference / 100,
-        "stamps": _stamps(cell),
+        "stamps": cell.stamps,
         "record": str(cell.ours.path) if cell.ours else None,
         "other_records": cell.others,
     }

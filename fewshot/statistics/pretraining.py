@@ -31,6 +31,13 @@ def pretraining_of(store: Store, split: str, predictions: Predictions) -> dict[s
     return {"data": data, "overlap": None if overlap is None else _overlap(overlap, predictions)}
 
 
+def random_weights(store: Store) -> bool:
+    """Whether the backbone's weights were drawn, not learned: they come from `random`, or saw no data at all."""
+    provenance = store.header.provenance
+    drawn = str(provenance.get("weights_source", "")).startswith("random (seed")
+    return drawn or pretraining_data(provenance.get("weights_facts")) == []
+
+
 def _overlap(overlap: LabelOverlap, predictions: Predictions) -> dict[str, Any]:
     scored = set(predictions.class_names)
     names = {grade: [name for name in overlap.graded(grade) if name in scored] for grade in (SAME, NEAR, NONE)}

@@ -88,7 +88,9 @@ def test_costs_and_published_numbers(block: Block) -> None:
 
 def test_published_numbers_are_marked_as_what_they_are(tmp_path: Path, make_store: Any) -> None:
     classes = {"test": ("lift", "mop", "nod", "open", "pull")}
-    store = make_store(tmp_path / "five.zarr", split_classes=classes, dataset="hmdb51", backbone="r3d")
+    store = make_store(
+        tmp_path / "five.zarr", split_classes=classes, dataset="hmdb51", backbone="r3d", cube_shape=(2048, 1, 7, 7)
+    )
     (block,) = compare([store], methods=("all",), out=tmp_path / "out", progress=False, episodes=20)
     rows = {row.name: block.cost(row).published for row in block.compared.rows}
     assert {name: found.value for name, found in rows.items() if found} == {"matchingnet": 61.8, "baseline": 40.1}

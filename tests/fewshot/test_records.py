@@ -10,9 +10,10 @@ from mastaf.fewshot.errors import FewShotError
 from mastaf.fewshot.records import Predictions, read_predictions, read_record, write_result
 
 FIELDS = """
-schema method variant preset adapter dataset backbone way shot query_mode queries episodes_from source_shared episodes
-split accuracy ci95 ci95_clustered ece seed list_seed precision train_precision recipe store episode_list coverage
-pretraining selected_on trained_on seen_classes versions seconds predictions
+schema method variant preset adapter dataset backbone layer time cube_shape frames size random_weights way shot
+query_mode queries episodes_from source_shared episodes split classes accuracy ci95 ci95_clustered ece seed
+list_seed precision train_precision recipe store episode_list coverage pretraining selected_on trained_on
+seen_classes versions seconds predictions
 """
 
 
@@ -34,6 +35,12 @@ def facts(**changed: Any) -> dict[str, Any]:
         "adapter": False,
         "dataset": "toy",
         "backbone": "r3d-tiny",
+        "layer": "layer4",
+        "time": "keep",
+        "cube_shape": [64, 1, 4, 4],
+        "frames": 16,
+        "size": 112,
+        "random_weights": False,
         "way": 3,
         "shot": 1,
         "query_mode": "per_class",
@@ -42,6 +49,7 @@ def facts(**changed: Any) -> dict[str, Any]:
         "source_shared": None,
         "episodes": 3,
         "split": "test",
+        "classes": 4,
         "accuracy": 0.5,
         "ci95": 0.1,
         "ci95_clustered": [0.2, 0.8],
@@ -94,6 +102,9 @@ def test_the_same_predictions_are_the_same_bytes() -> None:
         {"predictions": {"path": "../../etc/passwd", "sha256": "0" * 64}},
         {"predictions": {"path": "r.npz", "sha256": "short"}},
         {"variant": 3},
+        {"cube_shape": [64, 1, 4]},
+        {"cube_shape": [64, 1, True, 4]},
+        {"random_weights": 0},
     ],
 )
 def test_a_wrong_field_is_named(tmp_path: Path, change: dict[str, Any]) -> None:
@@ -132,3 +143,12 @@ def test_pickled_predictions_are_not_unpickled(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("no zip")
     with pytest.raises(FewShotError, match="holds no predictions"):
         read_predictions(tmp_path / "text.npz")
+
+
+def test_arrays_of_a_stranger_are_no_predictions(tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    flat = {name: np.zeros(3) for name in ("episode", "query_row", "label", "predicted", "classes", "class_names")}
+    np.savez(tmp_path / "flat.npz", **flat, logits=np.zeros(3))
+    for name in ("one.npy", "flat.npz"):
+        with pytest.raises(FewShotError, match="holds no predictions"):
+            read_predictions(tmp_path / name)
