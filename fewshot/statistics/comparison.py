@@ -21,7 +21,8 @@ class ComparedRow:
     """One head at one shot. scored: an evaluation for each seed of training, all on the same episodes.
 
     accuracy: mean over seeds; ci95, ci95_clustered: the sampling intervals of that mean, half-width over episodes and
-    [low, high] by class and video; spread: of the accuracy between seeds, None for one seed, and where nothing is trained.
+    [low, high] by class and video; spread: of the accuracy between seeds, None for one seed, and where nothing
+    is trained.
     """
 
     name: str
@@ -90,7 +91,10 @@ class Comparison:
 
 
 def compared_row(name: str, scored: Sequence[Evaluation], *, trained: bool = True) -> ComparedRow:
-    """A row from its evaluations, one a seed; trained: whether a seed can make a difference. Raises FewShotError unless all are of the same episodes."""
+    """A row from its evaluations, one a seed; trained: whether a seed can make a difference.
+
+    Raises FewShotError unless all are of the same episodes.
+    """
     answers = [found.predictions for found in scored]
     require_same_queries(answers)
     one = answers[0]
