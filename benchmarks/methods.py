@@ -80,13 +80,16 @@ def time_list(method: Method, bank: FeatureBank, part: EpisodeRows, copies: int)
 def every_method(bank: FeatureBank, options: argparse.Namespace, names: list[str]) -> None:
     """A row for each method."""
     videos = len(np.unique(draw(bank, options.shot, PART).support))
-    print(f"\n| method | episodes/s, {options.shot}-shot | over episodes | beginning, s | peak rss, MB |")
+    print(f"\n| method | episodes/s, {options.shot}-shot | over episodes | beginning, s | peak rss so far, MB |")
     print("|---|---|---|---|---|")
     for name in names:
         found, begun, count = rate(build(name), bank, options)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         print(f"| `{name}` | {found:,.0f} | {count:,} | {begun:.2f} | {peak:,.0f} |", flush=True)
-    print(f"\nA beginning: {videos} videos and more are read.")
+    print(
+        f"\nA beginning: {videos} videos and more are read. Peak rss: of the whole process up to then, the bank and all"
+    )
+    print("rows above included; for a method's own give --only NAME --what rates.")
 
 
 def plain_of(name: str, method: Method) -> dict[str, tuple[Plain, int]]:

@@ -55,7 +55,7 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
         sys.stdout = Path("/dev/null").open("w")  # noqa: SIM115
         status = DONE
     except Exception as error:
-        status = _status_of(error)
+        status = status_of(error)
         if status == FAULT:
             traceback.print_exc()
             _say("this is a fault of mastaf, not of your input; please report it with the lines above", FAULT)
@@ -83,7 +83,8 @@ def _ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _status_of(error: Exception) -> int:
+def status_of(error: Exception) -> int:
+    """The exit status that an exception ends a command with, see `run`."""
     declared = getattr(error, "exit_status", None)
     if isinstance(declared, int):
         return declared

@@ -27,12 +27,13 @@ class Target:
 @dataclass(frozen=True)
 class NameTable:
     """The names of one kind of thing. noun: such as `backbone`; group: of the entry points; built_in: name -> target;
-    error: raised as error(message)."""
+    error: raised as error(message); fault: likewise, of a plug-in that is broken, None for `error`."""
 
     noun: str
     group: str
     built_in: Mapping[str, str]
     error: type[Exception]
+    fault: type[Exception] | None = None
 
     def names(self) -> tuple[str, ...]:
         """All names: the table's, then those of plug-ins. Imports none of them."""
@@ -75,7 +76,7 @@ class NameTable:
 
     def broken(self, found: Target, reason: str) -> Exception:
         """The error of a plug-in that is not what it should be."""
-        return self.error(
+        return (self.fault or self.error)(
             f"{self.noun} '{found.name}' of distribution {found.distribution} cannot be imported from {found.target} "
             f"({reason}); mend or uninstall that distribution"
         )

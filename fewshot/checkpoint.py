@@ -12,7 +12,7 @@ from ..cache.atomic import write_json
 from ..cache.plugins import reason_of
 from ..cache.spec import FeatureSpec
 from ..cache.store import Store
-from .errors import FewShotError
+from .errors import FailedError, FewShotError
 from .methods.base import Method
 from .methods.registry import find_method, load_method
 from .records import SELECTED_ON
@@ -87,7 +87,10 @@ def build_method(name: str, keywords: Mapping[str, Any], *, spec: FeatureSpec, n
     """The method for a store's cubes, with fresh weights from torch's random state. Raises FewShotError."""
     own = {k: v for k, v in keywords.items() if k not in ("cube_shape", "n_train_classes")}
     try:
-        return load_method(name).build(cube_shape=spec.cube_shape, n_train_classes=n_train_classes, **own)
+        kind = load_method(name)
+        if "variant" in own and "variant" not in kind.keywords():
+            raise FewShotError(f"{name} has no variants; leave '{own['variant']}' out")
+        return kind.build(cube_shape=spec.cube_shape, n_train_classes=n_train_classes, **own)
     except TypeError as error:
         raise FewShotError(f"method '{name}' cannot be built with {own}: {error}") from None
     except FewShotError:
@@ -96,7 +99,7 @@ def build_method(name: str, keywords: Mapping[str, Any], *, spec: FeatureSpec, n
         found = find_method(name)
         if not found.distribution:
             raise
-        raise FewShotError(
+        raise FailedError(
             f"method '{name}' of distribution {found.distribution} cannot be built ({reason_of(error)}); mend or "
             "uninstall that distribution"
         ) from error

@@ -1,7 +1,7 @@
 """Methods side by side: trained with their own defaults, tested on the same episodes, on one store or several."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def compare(
     base = REFERENCE if any(row.name == REFERENCE for row in rows) else rows[0].name
     blocks = []
     for name, store in zip(names, stores, strict=True):
-        how = {"folder": folder / name, "base": base, "every_pair": False, "skip": ALL in methods}
+        how = {"folder": folder / name, "base": base, "every_pair": False}
         compared = run_rows(store, rows, trained, **how, **asked)
         made = {row.name: row for row in rows}
         costs = {(row.name, row.shot): _cost(store, made[row.name], row) for row in compared.rows}
@@ -81,14 +81,15 @@ def folder_of(stores: Sequence[Store], out: Path | None) -> Path:
 
 
 def rows_of(methods: Sequence[str]) -> list[Row]:
-    """The rows of names. Raises FewShotError for an unknown name, or one given twice."""
-    names = [found for name in methods for found in (everything() if name == ALL else [name])]
+    """The rows of names; those of `all` are optional. Raises FewShotError for an unknown name, or one given twice."""
+    rows = [row for name in methods for row in (_every_row() if name == ALL else [_row(name)])]
+    names = [row.name for row in rows]
     if not names:
         raise FewShotError(f"methods must be {ALL}, or names separated by commas")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise FewShotError(f"method '{twice[0]}' is named twice; leave one out")
-    return [_row(name, known=ALL in methods) for name in names]
+    return rows
 
 
 def everything() -> list[str]:
@@ -96,10 +97,15 @@ def everything() -> list[str]:
     return [REFERENCE, NEIGHBOR, *(name for name in method_names() if name != REFERENCE)]
 
 
-def _row(name: str, *, known: bool) -> Row:
+def _every_row() -> list[Row]:
+    # Not looked up: a name that two distributions bring is a row that cannot be had.
+    return [replace(_row(name, known=True), optional=True) for name in everything()]
+
+
+def _row(name: str, *, known: bool = False) -> Row:
     method, colon, variant = name.partition(":")
     if not known:
-        find_method(method)  # of `all`, a name that two distributions bring is a row that cannot be had
+        find_method(method)
     if colon and not variant:
         raise FewShotError(f"method '{name}' must be NAME or NAME:VARIANT, such as {NEIGHBOR}")
     return Row(name=name, method=method, keywords={"variant": variant} if variant else {})

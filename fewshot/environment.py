@@ -4,6 +4,7 @@ import torch
 
 from ..cache.versions import versions_of
 from .errors import FewShotError
+from .methods.registry import plugin_code
 
 
 def resolve_device(name: str) -> torch.device:
@@ -21,9 +22,10 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def versions() -> dict[str, str]:
-    """Versions that scores may depend on."""
-    return versions_of("mastaf", "torch", "numpy")
+def versions(method: str | None = None) -> dict[str, str]:
+    """Versions that scores may depend on; with a method, also which code a plug-in is."""
+    plugin = plugin_code(method) if method is not None else {}
+    return versions_of("mastaf", "torch", "numpy") | {f"plug-in {name}": value for name, value in plugin.items()}
 
 
 def describe_device(device: torch.device) -> str:

@@ -9,3 +9,7 @@ class FewShotError(ValueError):
 
 class OtherRunError(FewShotError):
     """A folder holds a run of other settings."""
+
+
+class FailedError(FewShotError):
+    """A method that could be had failed at its work: numbers that are not finite, or a plug-in's own error."""

@@ -18,6 +18,7 @@ from .episodes.list_settings import ListSettings, choose_listing
 from .episodes.listing import Listing
 from .evaluation import Asked, Evaluation, read_evaluation, write_evaluation
 from .head import Head, find_head
+from .methods.registry import naming_plugin
 from .scoring import score_heads
 from .statistics.seen_classes import require_unseen
 
@@ -58,7 +59,8 @@ def evaluate_fully(
         console.say(note)
     banks = Banks(store, device=chosen, allow_partial=allow_partial, bank=bank, say=progress)
     scoring = {"split": split, "allow_seen_classes": allow_seen_classes, "precision": precision, "progress": progress}
-    return _evaluate([head], banks, out, **scoring, **episodes)[0]
+    with naming_plugin(head.name, "scoring"):
+        return _evaluate([head], banks, out, **scoring, **episodes)[0]
 
 
 def evaluate_together(

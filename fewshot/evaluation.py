@@ -89,7 +89,7 @@ class Asked:
             "episode_list": listing.digest,
             "coverage": self.bank.coverage,
             **self.stamps,
-            "versions": versions(),
+            "versions": versions(self.head.name),
         }
 
 

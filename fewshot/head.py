@@ -31,8 +31,8 @@ class Head:
     folder: where its results go; weights: the run's file that was loaded, None without a run; suffix: of the results'
     names, for weights that are not the run's choice; seed: of training,
     None where nothing was trained; selected_on: `val`, `none` or `test`; trained_on: dataset, split scheme and store
-    of the run, train_precision: of its losses, None without one; way, shot: of its training episodes; query_mode,
-    queries: see `scored_queries`.
+    of the run, train_precision: of its losses, None where no episodes were trained on; way, shot: of its training
+    episodes; query_mode, queries: see `scored_queries`.
     """
 
     method: Method
@@ -106,7 +106,8 @@ def head_of_run(path: Path, store: Store, *, device: torch.device) -> Head:
         seed=config.seed,
         selected_on=run.selected_on,
         trained_on={name: getattr(config, name) for name in ("dataset", "split_scheme", "store")},
-        train_precision=config.train_precision,
+        # Only losses of episodes have a precision; a table must not tell rows apart by one that nothing was done in.
+        train_precision=config.train_precision if config.train_episodes else None,
         train_class_ids=config.train_class_ids,
         way=config.way,
         shot=config.shot,

@@ -1,16 +1,15 @@
 """The runs of a table's rows: trained in groups that share their episodes, and scored."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from ..cache.plugins import reason_of
 from .cubes.banks import Banks
 from .errors import FewShotError, OtherRunError
 from .evaluate import evaluate_together
 from .evaluation import Evaluation
-from .methods.registry import find_method
+from .methods.registry import find_method, naming_plugin
 from .train import Order, plan_order, train_together
 from .training.stream import stream_key
 
@@ -19,23 +18,24 @@ from .training.stream import stream_key
 class RowRuns:
     """Runs of the rows of one shot, by name.
 
-    orders: one a seed, for each row; skip: leave out what cannot be had, and say why, instead of raising; reasons: of
-    the rows that are left out.
+    orders: one a seed, for each row; optional: rows that are left out where they cannot be had or fail, instead of
+    raising; reasons: of those; trained: whether there was anything to train in a row.
     """
 
     banks: Banks
     orders: Mapping[str, Sequence[Order]]
-    skip: bool
+    optional: Set[str]
     progress: bool
-    reasons: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, FewShotError] = field(default_factory=dict)
+    trained: dict[str, bool] = field(default_factory=dict)
     _runs: dict[str, list[Path]] = field(default_factory=dict)
     _groups: dict[object, list[str]] = field(default_factory=dict)  # rows that draw the same training episodes
     _reading_maps: list[str] = field(default_factory=list)
 
     def train(self) -> None:
         """Train what is not trained yet; rows that draw the same episodes side by side."""
-        self._each([[name] for name in self.orders], self._plan)
-        self._each(self._groups.values(), self._train)
+        self._each([[name] for name in self.orders], self._plan, "training")
+        self._each(self._groups.values(), self._train, "training")
 
     def score(self, **how: Any) -> dict[str, tuple[Evaluation, ...]]:
         """The rows that could be trained, scored on one list: an evaluation a run.
@@ -52,7 +52,7 @@ class RowRuns:
 
         together = [name for name in self._runs if name in self._reading_maps]
         alone = [[name] for name in self._runs if name not in self._reading_maps]
-        self._each([together, *alone] if together else alone, score)
+        self._each([together, *alone] if together else alone, score, "scoring")
         return found
 
     def _plan(self, names: Sequence[str]) -> None:
@@ -67,22 +67,38 @@ class RowRuns:
     def _train(self, names: Sequence[str]) -> None:
         orders = [order for name in names for order in self.orders[name]]
         summaries = iter(train_together(self.banks, orders, progress=self.progress))
-        self._runs |= {name: [next(summaries).out for _ in self.orders[name]] for name in names}
+        for name in names:
+            ended = [next(summaries) for _ in self.orders[name]]
+            self._runs[name], self.trained[name] = [summary.out for summary in ended], ended[0].trained
 
-    def _each(self, groups: Iterable[Sequence[str]], work: Callable[[Sequence[str]], None]) -> None:
+    def _each(
+        self,
+        groups: Iterable[Sequence[str]],
+        work: Callable[[Sequence[str]], None],
+        doing: Literal["training", "scoring"],
+    ) -> None:
         """Do the work of each group; where that fails, of each of its rows, to learn whose fault it is."""
         for names in groups:
             try:
-                work(names)
-            except Exception as error:
-                expected = isinstance(error, FewShotError) and not isinstance(error, OtherRunError)
-                if not self.skip or not (expected or any(map(self._foreign, names))):
-                    raise
                 if len(names) == 1:
-                    self.reasons[names[0]] = str(error) if expected else reason_of(error)
+                    with naming_plugin(self._method(names[0]), doing):
+                        work(names)
                 else:
-                    self._each([[name] for name in names], work)
+                    work(names)
+            except Exception as error:
+                if len(names) > 1 and any(map(self._telling, names)):
+                    self._each([[name] for name in names], work, doing)
+                elif self._left_out(names, error) and isinstance(error, FewShotError):
+                    self.reasons[names[0]] = error
+                else:
+                    raise
 
-    def _foreign(self, name: str) -> bool:
-        """Whether the row is a plug-in, whose faults are none of ours and must not cost the other rows."""
-        return bool(find_method(self.orders[name][0].settings.get("method", "mastaf")).distribution)
+    def _left_out(self, names: Sequence[str], error: Exception) -> bool:
+        return len(names) == 1 and names[0] in self.optional and not isinstance(error, OtherRunError)
+
+    def _telling(self, name: str) -> bool:
+        """Whether it matters that a failure is this row's own: it can be left out, or is a plug-in, to be named."""
+        return name in self.optional or bool(find_method(self._method(name)).distribution)
+
+    def _method(self, name: str) -> str:
+        return self.orders[name][0].settings.get("method", "mastaf")

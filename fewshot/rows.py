@@ -8,7 +8,7 @@ from typing import Any, TypedDict, Unpack, cast
 from ..cache.store import Store
 from .checkpoint import build_method
 from .episodes.list_settings import ListSettings, check_list, lists_by_shot
-from .errors import FewShotError
+from .errors import FailedError, FewShotError
 from .row_runs import RowRuns
 from .seeds import check_seeds
 from .statistics.comparison import ComparedRow, Comparison, NotRun, compare_rows, compared_row
@@ -25,11 +25,15 @@ _SELECTING = ("val_episodes", "val_list", "patience", "select_on")
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One head of a table: its name there, the method, and the keywords that make it."""
+    """One head of a table: its name there, the method, and the keywords that make it.
+
+    optional: left out, with the reason, where it cannot be had; else that is an error.
+    """
 
     name: str
     method: str
     keywords: Mapping[str, Any]
+    optional: bool = False
 
 
 class Scored(TypedDict, total=False):
@@ -72,14 +76,13 @@ def run_rows(
     folder: Path,
     base: str,
     every_pair: bool = True,
-    skip: bool = False,
     **asked: Unpack[Scored],
 ) -> Comparison:
     """Train and score every row for every shot, each run in a folder of its own in `folder`, and compare the rows.
 
     settings: of training, the same for all rows (same training episodes, same seed). base, every_pair: see
-    `compare_rows`. skip: leave a row out that cannot be had, and say why. What is there already is used again: finished
-    runs, and scores of the same weights on the same list. Raises FewShotError, also where no row can be had.
+    `compare_rows`. What is there already is used again: finished runs, and scores of the same weights on the same
+    list. Raises FewShotError, also where no row can be had.
     """
     split, progress = asked.get("split", "test"), asked.get("progress", True)
     _refuse_selection(settings, split)
@@ -98,12 +101,20 @@ def run_rows(
         select_on = "none" if split == "val" else settings.get("select_on", "val")
         trained: TrainSettings = {**settings, "way": way, "shot": shot, "select_on": select_on}
         orders = {row.name: _orders(store, folder, row, trained, range(first, first + seeds)) for row in rows}
-        runs = RowRuns(banks, orders, skip, progress)
+        runs = RowRuns(banks, orders, {row.name for row in rows if row.optional}, progress)
         runs.train()
         drawn = listed if listed.get("episode_list") else {**listed, **queries}
         scored = runs.score(split=split, precision=asked.get("precision", "fp32"), allow_seen_classes=allow, **drawn)
-        table += [compared_row(row.name, scored[row.name]) for row in rows if row.name in scored]
-        left_out += [NotRun(row.name, shot, runs.reasons[row.name]) for row in rows if row.name in runs.reasons]
+        table += [
+            compared_row(row.name, scored[row.name], trained=runs.trained[row.name])
+            for row in rows
+            if row.name in scored
+        ]
+        left_out += [
+            NotRun(row.name, shot, str(why), failed=isinstance(why, FailedError))
+            for row in rows
+            if (why := runs.reasons.get(row.name)) is not None
+        ]
     if not table:
         raise FewShotError(f"no row can be had; {left_out[0].name}: {left_out[0].reason}")
     return compare_rows(table, base=base, every_pair=every_pair, not_run=left_out)

@@ -12,7 +12,7 @@ from .cubes.chunk import Chunk, Products
 from .cubes.reduced import half_where_asked
 from .episodes.episode import EpisodeRows
 from .episodes.randomness import EpisodeRandom
-from .errors import FewShotError
+from .errors import FailedError
 from .methods.base import Method
 
 # float32 cubes of a chunk: of its classes' means and queries, small enough to stay near the caches; of all its videos,
@@ -82,7 +82,7 @@ def score_heads(
     """Logits float32 [e, q, way] of each method in evaluation mode, from view 0 alone, on shared episodes.
 
     seed: of the list, for heads that draw; advance: called with the episodes done after each chunk; kept: where
-    relation maps are kept for the next time that this list is scored. Raises FewShotError when a logit is not finite.
+    relation maps are kept for the next time that this list is scored. Raises FailedError when a logit is not finite.
     """
     were_training = [method.training for method in methods]
     try:
@@ -104,7 +104,7 @@ def score_heads(
     for logits in found.values():
         if not np.isfinite(logits).all():
             episode = int(np.flatnonzero(~np.isfinite(logits).all(axis=(1, 2)))[0])
-            raise FewShotError(f"the scores of episode {episode} are not finite; the weights are unusable, train again")
+            raise FailedError(f"the scores of episode {episode} are not finite; the weights are unusable, train again")
     return [found[number] for number in range(len(methods))]
 
 

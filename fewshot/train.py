@@ -24,6 +24,7 @@ from .checkpoint import (
 from .cubes.banks import Banks
 from .environment import describe_device, resolve_device
 from .errors import FewShotError, OtherRunError
+from .methods.registry import naming_plugin
 from .training.event_files import EventFiles, require_tensorboard
 from .training.own_random import OwnRandom
 from .training.plan import TrainPlan, TrainSettings, calibration_cubes, plan_training
@@ -66,7 +67,8 @@ def train(
     settings that cannot be, and for a loss that is not finite; StoppedError when another process trains in `out`.
     """
     banks = open_banks(store, settings, device=device, say=progress)
-    return train_together(banks, [Order(settings, out)], tensorboard=tensorboard, progress=progress)[0]
+    with naming_plugin(settings.get("method", "mastaf"), "training"):
+        return train_together(banks, [Order(settings, out)], tensorboard=tensorboard, progress=progress)[0]
 
 
 def open_banks(store: Store, settings: TrainSettings, *, device: str, say: bool) -> Banks:
@@ -131,7 +133,7 @@ class _Run:
         if self.finished is None and say:
             console.say(f"training in {self.folder} on {describe_device(banks.device)}{_left_out(self.plan)}")
             for note in self.plan.notes:
-                console.say(note)
+                banks.note(note)
 
     @property
     def trains(self) -> bool:

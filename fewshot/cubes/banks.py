@@ -52,7 +52,10 @@ class Banks:
 
     def announce(self, bank: FeatureBank) -> None:
         """Say once where the cubes of a bank stay."""
-        words = f"{bank.split}: {len(bank)} videos, cubes in {bank.residence}"
+        self.note(f"{bank.split}: {len(bank)} videos, cubes in {bank.residence}")
+
+    def note(self, words: str) -> None:
+        """Say a line once, however many runs it is true of."""
         if self._say and words not in self._said:
             self._said.add(words)
             console.say(words)

@@ -48,7 +48,7 @@ def choose_selection(
     found = len(banks.store.index.classes_of(select_on))
     if select_on == "val" and path is None and found < drawn["way"]:
         classes = f"{found} val classes are fewer than way ({drawn['way']})" if found else "there are no val classes"
-        notes.append(f"{classes}: nothing is selected, the last weights are kept")
+        notes.append(f"{classes}: nothing is selected, the last weights of every head are kept")
         return None
     if select_on == "test":
         notes.append("selecting on test, as some published numbers do: scores on test are too high, and say so")

@@ -50,7 +50,8 @@ class TupleCross(nn.Module):
         asked, wanted = asked.flatten(1, 2), wanted.flatten(1, 2)  # [b, q*u, width]
         b, way, n = keys.shape[:3]
         # |value - prototype|^2 needs inner products of values alone; few of them are less than the prototypes.
-        gram = values @ values.transpose(-1, -2) if 2 * n <= self.width else None  # [b, way, n, n]
+        with _exact(values):
+            gram = values @ values.transpose(-1, -2) if 2 * n <= self.width else None  # [b, way, n, n]
         rows = max(1, _SLICE_BYTES // (4 * b * way * (n + (self.width if gram is None else 3 * n))))
         several = rows < asked.shape[1] and torch.is_grad_enabled()
         found = []
@@ -72,11 +73,18 @@ def _distances(asked: Tensor, wanted: Tensor, keys: Tensor, values: Tensor, gram
 
     gram [b, way, n, n]: inner products of the values, where these are to be used.
     """
-    attention = torch.softmax(_products(asked, keys) / math.sqrt(keys.shape[-1]), dim=-1)  # [b, way, rows, n]
-    if gram is None:
-        return (wanted.unsqueeze(1) - attention @ values).square().sum(-1)
-    crossed = attention @ gram - 2 * _products(wanted, values)  # [b, way, rows, n]
-    return wanted.square().sum(-1).unsqueeze(1) + (attention * crossed).sum(-1)
+    scaled = _products(asked, keys) / math.sqrt(keys.shape[-1])
+    attention = torch.softmax(scaled, dim=-1, dtype=values.dtype)  # [b, way, rows, n]
+    with _exact(values):
+        if gram is None:
+            return (wanted.unsqueeze(1) - attention @ values).square().sum(-1)
+        crossed = attention @ gram - 2 * _products(wanted, values)  # [b, way, rows, n]
+        return wanted.square().sum(-1).unsqueeze(1) + (attention * crossed).sum(-1)
+
+
+def _exact(values: Tensor) -> torch.autocast:
+    """A context without half precision: a small distance is what large products leave of each other."""
+    return torch.autocast(values.device.type, enabled=False)
 
 
 def _products(queries: Tensor, classes: Tensor) -> Tensor:

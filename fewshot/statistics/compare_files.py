@@ -42,7 +42,7 @@ def _block_json(block: Block) -> dict[str, Any]:
         "title": title_of(compared.rows),
         "rows": [{"shot": row.shot, **row_json(compared, row), **_costs(block, row)} for row in compared.rows],
         "pairs": [pair_line(pair) for pair in compared.pairs],
-        "not_run": [{"row": f.name, "shot": f.shot, "reason": f.reason} for f in compared.not_run],
+        "not_run": [{"row": f.name, "shot": f.shot, "reason": f.reason, "failed": f.failed} for f in compared.not_run],
     }
 
 
@@ -69,5 +69,5 @@ def _costs(block: Block, row: ComparedRow) -> dict[str, Any]:
         "flops_per_query": cost.flops,
         "published": found.value / 100 if found else "",
         "published_in": f"Table {found.table}, {found.row}" if found else "",
-        "published_note": NOTE if found else "",
+        "published_note": found.note if found else "",
     }

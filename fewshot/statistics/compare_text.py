@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from ...cache.console import table
 from ..compare import Block, Cost
 from .comparison import ComparedRow
-from .published import NOTE
+from .pretraining import pretraining_lines
+from .score_text import coverage_words
 from .table import interval, percent, points, small_p, stamped, title_of
 
 _COSTS = ("trained parameters", "episodes/s", "MFLOP a query")
@@ -23,6 +24,7 @@ def _block(block: Block) -> list[str]:
     parts = [
         f"{block.name}: data set {block.store.header.dataset}, cubes of {shape} by {spec.backbone}",
         title_of(compared.rows),
+        *coverage_words(compared.rows[0].record),
     ]
     for shot in dict.fromkeys(row.shot for row in compared.rows):
         parts.append(_table(block, [row for row in compared.rows if row.shot == shot]))
@@ -34,10 +36,18 @@ def _block(block: Block) -> list[str]:
         parts.append(
             f"minus {compared.base}: in points, on the same episodes, with its interval clustered by class and video; "
             f"McNemar's p after Holm's correction over {len(compared.pairs)} comparisons. episodes/s: of scoring, on "
-            "this machine, as it went. MFLOP: products alone, of one query and the supports of its episode."
+            "this machine, as it went. MFLOP: products alone, of one query and the supports of its episode. within "
+            "noise: the interval holds 0, or p is not below 0.05"
+            + (", or the interval of the difference over seeds holds 0." if len(compared.rows[0].scored) > 1 else ".")
         )
-    if any(block.cost(row).published for row in compared.rows):
-        parts.append(f"* {NOTE}; not a number to be reached with these cubes.")
+    # The first line alone: accuracies are each row's own, and in its record.
+    parts += pretraining_lines(compared.rows[0].record)[:1]
+    notes: dict[str, list[str]] = {}
+    for row in compared.rows:
+        published = block.cost(row).published
+        if published and row.name not in (of := notes.setdefault(published.note, [])):
+            of.append(row.name)
+    parts += [f"* {', '.join(of)}: {note}; not a number to be reached with these cubes." for note, of in notes.items()]
     return parts
 
 
@@ -58,7 +68,7 @@ def _cells(block: Block, row: ComparedRow) -> list[str]:
     against = ["", "", ""]
     if difference is not None:
         against = [points(difference), small_p(difference.p_holm), "within noise" if difference.within_noise else ""]
-    seeds = f", sd {100 * spread.sd:.2f} between seeds" if spread else ""
+    seeds = f", sd {100 * spread.sd:.2f} between seeds" if spread and cost.parameters else ""
     return [
         stamped(row.name, row),
         percent(row.accuracy, row.ci95) + seeds,

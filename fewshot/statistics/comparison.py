@@ -21,7 +21,8 @@ class ComparedRow:
     """One head at one shot. scored: an evaluation for each seed of training, all on the same episodes.
 
     accuracy: mean over seeds; ci95, ci95_clustered: the sampling intervals of that mean, half-width over episodes and
-    [low, high] by class and video; spread: of the accuracy between seeds, None for one seed.
+    [low, high] by class and video; spread: of the accuracy between seeds, None for one seed, and where nothing
+    is trained.
     """
 
     name: str
@@ -63,11 +64,12 @@ class ComparedPair:
 
 @dataclass(frozen=True)
 class NotRun:
-    """A row that could not be had at one shot, and why."""
+    """A row that could not be had at one shot, and why. failed: it could have been had, but failed at its work."""
 
     name: str
     shot: int
     reason: str
+    failed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +90,11 @@ class Comparison:
         return found[0] if found else None
 
 
-def compared_row(name: str, scored: Sequence[Evaluation]) -> ComparedRow:
-    """A row from its evaluations, one a seed. Raises FewShotError unless all are of the same episodes."""
+def compared_row(name: str, scored: Sequence[Evaluation], *, trained: bool = True) -> ComparedRow:
+    """A row from its evaluations, one a seed; trained: whether a seed can make a difference.
+
+    Raises FewShotError unless all are of the same episodes.
+    """
     answers = [found.predictions for found in scored]
     require_same_queries(answers)
     one = answers[0]
@@ -101,7 +106,7 @@ def compared_row(name: str, scored: Sequence[Evaluation]) -> ComparedRow:
         accuracy=accuracy,
         ci95=half,
         ci95_clustered=clustered_ci95(right, one.by_episode(one.query_row), one.by_episode(one.query_class)),
-        spread=seed_spread([found.record["accuracy"] for found in scored]) if len(scored) > 1 else None,
+        spread=seed_spread([found.record["accuracy"] for found in scored]) if trained and len(scored) > 1 else None,
     )
 
 

@@ -1,5 +1,6 @@
 """What `evaluate` says of a score, for the terminal and as JSON."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ...cache.console import table
@@ -46,6 +47,12 @@ def gap_lines(found: ProtocolGap) -> list[str]:
     ]
 
 
+def coverage_words(record: Mapping[str, Any]) -> list[str]:
+    """`videos left out: 3 failed`, nothing where all are there."""
+    left_out = [f"{record['coverage'][state]} {state}" for state in ("failed", "missing") if record["coverage"][state]]
+    return [f"videos left out: {', '.join(left_out)}"] if left_out else []
+
+
 def score_summary(found: Evaluation) -> dict[str, Any]:
     """What `--json` holds: the record, accuracy by class, the confusion counts and the record's path."""
     per_class = {name: accuracy for name, (accuracy, _) in found.per_class.items()}
@@ -62,8 +69,7 @@ def _title(record: dict[str, Any]) -> str:
     notes += [f"{len(record['seen_classes'])} classes seen in training"] if record["seen_classes"] else []
     if record["trained_on"] and record["trained_on"]["store"] != record["store"]:
         notes.append(f"trained on another store ({record['trained_on']['split_scheme']})")
-    left_out = [f"{record['coverage'][state]} {state}" for state in ("failed", "missing") if record["coverage"][state]]
-    notes += [f"videos left out: {', '.join(left_out)}"] if left_out else []
+    notes += coverage_words(record)
     return (
         f"{head}, {record['way']}-way {record['shot']}-shot on {record['split']}, {record['episodes']} episodes, "
         + "; ".join(notes)

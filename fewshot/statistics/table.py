@@ -97,7 +97,9 @@ def stamped(name: str, row: ComparedRow) -> str:
 
 def _cells(compared: Comparison, row: ComparedRow) -> list[str]:
     difference, spread = compared.minus_base(row), row.spread
-    seeds = [] if spread is None else [f"sd {100 * spread.sd:.2f} ({100 * spread.low:.2f} to {100 * spread.high:.2f})"]
+    # One column for all rows; it stays empty where nothing was trained.
+    shown = f"sd {100 * spread.sd:.2f} ({100 * spread.low:.2f} to {100 * spread.high:.2f})" if spread else ""
+    seeds = [shown] if len(row.scored) > 1 else []
     minus = ""
     if difference is not None:
         minus = points(difference) + (" within noise" if difference.within_noise else "")

@@ -19,6 +19,7 @@ from ..episodes.sampler import EpisodeSampler
 from ..episodes.selection import Selection, choose_selection
 from ..errors import FewShotError
 from ..methods.base import Method
+from ..methods.registry import plugin_code
 from ..seeds import check_seeds
 from .defaults import resolve_schedule
 from .optimisation import Optimisation, check_optimisation
@@ -151,6 +152,7 @@ def _config(
     store, device = banks.store, describe_device(banks.device)
     return RunConfig(
         keywords=method.describe(),
+        plugin=plugin_code(chosen["method"]),
         spec=store.spec,
         store=store.digest,
         dataset=store.header.dataset,

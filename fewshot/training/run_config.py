@@ -15,7 +15,7 @@ CONFIG_SCHEMA = 1
 CONFIG_FILE = "config.json"
 _NUMBER = (int, float)
 _LATER = {"schedule", "step_every", "step_factor", "clip_norm", "label_smoothing", "train_precision"}
-_LATER |= {"select_on", "val_list"}
+_LATER |= {"select_on", "val_list", "plugin"}
 _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("method", "store", "dataset", "split_scheme", "query_mode", "optimiser"), (str,)),
     **dict.fromkeys(("schedule", "train_precision", "select_on", "val_list"), (str,)),
@@ -23,7 +23,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("way", "shot", "queries", "seed", "batch", "train_episodes", "val_every", "schema"), (int,)),
     **dict.fromkeys(("lr", "momentum", "weight_decay", "label_smoothing"), _NUMBER),
     **dict.fromkeys(("step_factor", "clip_norm"), (*_NUMBER, type(None))),
-    **dict.fromkeys(("keywords", "provenance"), (dict,)),
+    **dict.fromkeys(("keywords", "provenance", "plugin"), (dict,)),
     **dict.fromkeys(("val_episodes", "patience", "step_every"), (int, type(None))),
     **dict.fromkeys(("train_classes", "views"), (tuple,)),
     "spec": (FeatureSpec,),
@@ -39,6 +39,7 @@ class RunConfig:
     global class ids; select_on: split that selects, or `none`; val_episodes: how many select, None when nothing does;
     val_list: sha256 of their list file, '' where they were drawn; views: stored views drawn in training;
     schedule to train_precision: see `Optimisation` (step_every, step_factor: None unless schedule is `step`);
+    plugin: whose code the method is, and which, see `plugin_code` ({} for a method of the table);
     provenance: versions, device, threads and path, which do not tell runs apart.
     """
 
@@ -74,6 +75,7 @@ class RunConfig:
     train_precision: str = "fp32"
     select_on: str = "val"
     val_list: str = ""
+    plugin: dict[str, str] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     schema: int = CONFIG_SCHEMA
 
@@ -120,12 +122,14 @@ class RunConfig:
         here, there = self.to_json(), other.to_json()
         found = self.spec.diff(other.spec)
         for name in here:
-            if here[name] != there[name] and name not in ("spec", "recipe", "provenance", "keywords"):
+            if here[name] != there[name] and name not in ("spec", "recipe", "provenance", "keywords", "plugin"):
                 found.append(f"{name}: {_short(here[name])} here, {_short(there[name])} there")
         for name in sorted(set(here["keywords"]) | set(there["keywords"])):
             ours, theirs = here["keywords"].get(name), there["keywords"].get(name)
             if ours != theirs:
                 found.append(f"{name}: {ours} here, {theirs} there")
+        if self.plugin != other.plugin:
+            found.append(f"code of the plug-in: {_code(self.plugin)} here, {_code(other.plugin)} there")
         return found
 
 
@@ -151,6 +155,10 @@ def run_name(store: str, method: str, keywords: dict[str, Any], *, way: int, sho
     words = [str(v) if isinstance(v, str) else f"{k}-{v}".lower() for k, v in sorted(keywords.items())]
     seeded = [] if seed is None else [f"seed{seed}"]
     return "_".join([store, method, *words, f"{way}way", f"{shot}shot", *seeded])
+
+
+def _code(plugin: dict[str, str]) -> str:
+    return f"{plugin.get('distribution', 'unknown')} ({plugin.get('source', '')[:12] or 'no source'})"
 
 
 def _short(value: Any) -> str:

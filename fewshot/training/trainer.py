@@ -12,7 +12,7 @@ from ..cubes.bank import FeatureBank
 from ..cubes.chunk import Chunk
 from ..episodes.episode import EpisodeRows
 from ..episodes.selection import Selection
-from ..errors import FewShotError
+from ..errors import FailedError
 from ..methods.base import Method
 from ..scoring import score_episodes
 from ..statistics.metrics import episode_accuracy, mean_and_ci95
@@ -172,7 +172,7 @@ class Trainer:
         step = progress.episodes // self.config.batch + 1
         best = self.folder / BEST_FILE
         good = f"the best weights so far are in {best}" if best.is_file() else "no weights were kept yet"
-        raise FewShotError(
+        raise FailedError(
             f"the loss is {value} at update {step} (episodes {progress.episodes + 1} to {progress.episodes + count}); "
             f"{good}; lower --lr ({self.config.lr}) and give another --out"
         )

@@ -17,7 +17,7 @@ from mastaf.fewshot.methods import METHODS
 from mastaf.fewshot.records import read_predictions
 from mastaf.fewshot.statistics.compare_files import write_comparison
 from mastaf.fewshot.statistics.compare_text import compare_text
-from mastaf.fewshot.statistics.published import NOTE
+from mastaf.fewshot.statistics.published import NOTE_PRETRAINED
 from mastaf.fewshot.train import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -97,10 +97,10 @@ def test_published_numbers_are_marked_as_what_they_are(tmp_path: Path, make_stor
     assert {found.name for found in block.compared.not_run} >= {"mastaf", "trx", "arn", "feat"}, "nothing to train on"
     text = compare_text([block])
     assert "61.8 (Table 2, MatchingNet-{R3D})" in text
-    assert f"* {NOTE}" in text
+    assert f"* matchingnet, baseline: {NOTE_PRETRAINED}" in text
     write_comparison(tmp_path / "c", [block])
     lines = {line["row"]: line for line in csv.DictReader((tmp_path / "c.csv").read_text().splitlines())}
-    assert (lines["baseline"]["published"], lines["baseline"]["published_note"]) == ("0.401", NOTE)
+    assert (lines["baseline"]["published"], lines["baseline"]["published_note"]) == ("0.401", NOTE_PRETRAINED)
     assert (lines["protonet"]["published"], lines["protonet"]["published_note"]) == ("", "")
 
 
@@ -199,6 +199,21 @@ def test_what_a_store_cannot_have_is_a_row_of_all_and_an_error_by_name(
     status, _, err = call("compare", "--features", noisy.path, *asked, "--methods", "mastaf,pal")
     assert status == 2
     assert "must be 'per_class' for pal" in err
+    # A name beside `all` was named all the same.
+    monkeypatch.setattr("mastaf.fewshot.compare.method_names", lambda: ("mastaf",))
+    status, _, err = call("compare", "--features", noisy.path, *asked, "--methods", "all,pal")
+    assert (status, "must be 'per_class' for pal" in err) == (2, True)
+
+
+def test_what_fails_is_a_row_of_all_and_status_1(noisy: Any, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mastaf.fewshot.compare.method_names", lambda: ("mastaf",))
+    line = ("compare", "--features", noisy.path, *LINE, "--lr", 1e30)
+    status, out, err = call(*line, "--json", "all.json")
+    assert status == 1, err
+    assert "mastaf (1-shot) not run: the loss is nan at update 2" in out
+    (saved,) = json.loads(Path("all.json").read_text())["blocks"]
+    assert [(absent["row"], absent["failed"]) for absent in saved["not_run"]] == [("mastaf", True)]
+    assert call(*line, "--methods", "mastaf")[0] == 2
 
 
 def test_all_works_on_cubes_without_time(tmp_path: Path, make_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,6 +256,7 @@ def test_stores_of_the_same_videos_share_their_lists(noisy: Any, tmp_path: Path,
     assert Path("runs/compare_noisy_other/comparison_test.csv").is_file()
     blocks = compare([noisy, less], out=tmp_path / "a", **asked)
     assert "their episodes differ" in compare_text(blocks)
+    assert compare_text(blocks).count("videos left out: 1 failed") == 1
     with pytest.raises(FewShotError, match="named twice"):
         compare([noisy, open_store(noisy.path)], out=tmp_path / "a", **asked)
 
@@ -252,12 +268,25 @@ def test_seeds_and_their_spread(noisy: Any, tmp_path: Path) -> None:
     assert "between seeds" in compare_text([block])
 
 
+def test_rows_that_train_nothing_by_episodes_have_no_precision_of_training_and_no_spread(
+    noisy: Any, tmp_path: Path
+) -> None:
+    methods = ("mastaf", "mastaf:neighbor", "simpleshot")
+    asked: dict[str, Any] = {"methods": methods, "seeds": 2, "out": tmp_path, "train_precision": "bf16", **SMALL}
+    (block,) = compare([noisy], progress=False, **asked)
+    assert [row.record["train_precision"] for row in block.compared.rows] == ["bf16", None, None]
+    text = compare_text([block])
+    assert "trained in bf16" in text
+    assert text.count("between seeds") == 1
+
+
 @pytest.mark.parametrize(
     ("methods", "words"),
     [
         (("mastaff",), "did you mean mastaf"),
         (("mastaf", "mastaf"), "named twice"),
         (("all", "trx"), "named twice"),
+        (("all", "trxx"), "did you mean trx"),
         ((), "methods must be all, or names"),
         (("mastaf:",), "must be NAME or NAME:VARIANT"),
     ],
@@ -265,6 +294,11 @@ def test_seeds_and_their_spread(noisy: Any, tmp_path: Path) -> None:
 def test_names_that_make_no_rows(methods: tuple[str, ...], words: str) -> None:
     with pytest.raises(FewShotError, match=words):
         rows_of(methods)
+
+
+def test_a_variant_of_a_method_without_any_is_said_so(noisy: Any, tmp_path: Path) -> None:
+    with pytest.raises(FewShotError, match="protonet has no variants; leave 'foo' out"):
+        compare([noisy], methods=("protonet:foo",), out=tmp_path, progress=False, **SMALL)
 
 
 def test_a_checkpoint_of_another_method_is_named_with_the_one_that_was_asked_for(

@@ -1,6 +1,7 @@
 """Plug-ins: methods that other distributions bring through the entry-point group `mastaf.methods`."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from mastaf.fewshot.compare import compare
-from mastaf.fewshot.errors import FewShotError
+from mastaf.fewshot.errors import FewShotError, OtherRunError
 from mastaf.fewshot.methods import METHODS
 from mastaf.fewshot.methods.registry import load_method, method_names
 from mastaf.fewshot.train import train
@@ -27,6 +28,9 @@ from mastaf.fewshot.methods.protonet import ProtoNet
 class Odd(ProtoNet):
     {body}
 """
+
+
+FAILED = "'odd' of distribution dist-x 1.5 failed while {} (ZeroDivisionError: division by zero, line 4 of "
 
 
 @pytest.fixture
@@ -127,7 +131,8 @@ def test_a_class_that_is_no_method_is_one_line_when_asked_for(install: Install, 
     ("body", "reason"),
     [
         ("def __init__(self, **keywords): raise RuntimeError('no\\nluck')", "cannot be built (RuntimeError: no luck)"),
-        ("def forward(self, episode): return 1 / 0", "ZeroDivisionError: division by zero"),
+        ("def forward(self, episode): return 1 / 0", FAILED.format("scoring")),
+        ("fits = True; fit = lambda self, bank, rng: 1 / 0", FAILED.format("training")),
         ("from mastaf.fewshot.methods.base import Needs; needs = Needs(t=2)", "have t = 1, but Odd needs t >= 2"),
     ],
 )
@@ -143,6 +148,30 @@ def test_a_plugin_that_cannot_be_had_costs_a_comparison_of_all_its_own_row_alone
     (absent,) = block.compared.not_run
     assert absent.name == "odd"
     assert reason in absent.reason
+    assert absent.failed == ("t >= 2" not in reason), "not something that this store alone cannot have"
+    with pytest.raises(FewShotError, match=re.escape(reason)):
+        compare([toy_store], methods=("mastaf", "odd"), out=tmp_path / "out", **small)
     if "build" in reason:
         with pytest.raises(FewShotError, match=r"of distribution dist-x 1\.5 cannot be built"):
             train(toy_store, method="odd", out=tmp_path / "alone", way=3)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_what_other_code_of_a_plugin_made_is_not_used_again(install: Install, toy_store: Any, tmp_path: Path) -> None:
+    install("dist-x", {"odd": "odd_module:Odd"}, module="odd_module", source=SOURCE.replace("{body}", "pass"))
+    asked: dict[str, Any] = {"way": 3, "episodes": 20, "progress": False, "out": tmp_path / "out", "methods": ("odd",)}
+    (row,) = compare([toy_store], **asked)[0].compared.rows
+    written = row.paths[0].stat().st_mtime_ns
+    assert row.record["versions"]["plug-in distribution"] == "dist-x 1.5"
+    compare([toy_store], **asked)
+    assert row.paths[0].stat().st_mtime_ns == written
+    run = row.paths[0].parent.parent
+    body = "def forward(self, episode): return -super().forward(episode)"
+    (tmp_path / "dist-x" / "odd_module.py").write_text(SOURCE.replace("{body}", body))
+    del sys.modules["odd_module"]  # as in a new process
+    words = rf"{run} holds a run of other settings \(code of the plug-in: dist-x 1\.5 .* or remove it"
+    with pytest.raises(OtherRunError, match=words):
+        compare([toy_store], **asked)
+    shutil.rmtree(run)
+    (again,) = compare([toy_store], **asked)[0].compared.rows
+    assert again.accuracy < row.accuracy

@@ -320,3 +320,17 @@ def test_protogan_generates_what_is_of_its_class(separable):
         made = method.generate(noise, prototypes.expand(20, -1, -1))  # [20, 6, c]
     nearest = torch.cdist(made.flatten(0, 1), means).argmin(1).view(20, 6)
     assert float((nearest == torch.arange(6)).float().mean()) > 0.4  # by chance 1 in 6
+
+
+def test_trx_tells_near_classes_apart_in_half_precision():
+    """Distances that are a hundredth of the features: products in bfloat16 would leave nothing of them."""
+    rng, cube, gap = torch.Generator().manual_seed(0), (64, 8, 1, 1), 0.01
+    means = torch.rand(cube, generator=rng) + gap * torch.randn(10, 5, *cube, generator=rng)
+    labels = torch.arange(5).expand(10, 5)
+    support, query = (means + gap / 2 * torch.randn(means.shape, generator=rng) for _ in range(2))
+    exact = build(TRX, cube=cube)
+    wanted = exact(Episode(support.unsqueeze(2).double(), query.double(), labels, labels))
+    with torch.autocast("cpu", torch.bfloat16):
+        half = exact.float()(Episode(support.unsqueeze(2), query, labels, labels))
+    assert half.dtype == torch.float32
+    assert (half.argmax(-1) == wanted.argmax(-1)).double().mean() > 0.9

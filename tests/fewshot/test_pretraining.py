@@ -96,6 +96,7 @@ def test_the_commands_say_it(noisy: Any, tmp_path: Path, capsys: pytest.CaptureF
     assert "accuracy on the 2 overlapping classes " in out
     assert "accuracy on the 2 other classes " in out
     assert json.loads(Path("e.json").read_text())["pretraining"]["overlap"]["near"] == ["mop"]
+    assert call("compare", *common, "--methods", "protonet").count(line) == 1
     out = call("ablate", *common, "--train-episodes", 16, "--batch", 8, "--val-episodes", 10)
     assert line in out
 
