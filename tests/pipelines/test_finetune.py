@@ -177,7 +177,8 @@ def test_one_frame_is_trained_at_a_precision_that_computes_it_rightly(root, tmp_
 
 
 def test_a_precision_that_the_machine_computes_wrongly_is_refused(root, tmp_path, monkeypatch):
-    monkeypatch.setattr("mastaf.extract.backbones.inference.WORST_ERROR", 0.0)
+    for bound in ("WORST_ERROR", "ROUNDING_ERROR"):
+        monkeypatch.setattr(f"mastaf.extract.backbones.inference.{bound}", 0.0)
     with pytest.raises(ExtractError, match="use --precision fp32"):
         tune(root, tmp_path / "run", precision="bf16")
     assert not (tmp_path / "run").exists()
