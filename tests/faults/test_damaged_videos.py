@@ -158,8 +158,8 @@ def check_run(root: Path, out: Path, extraction: Callable, start: Callable, run:
             continue
         assert name not in NO_VIDEO
         note, good = store.notes().get(row, ""), key.startswith("good/")
-        # ffmpeg shows memory that it never wrote in some damaged pictures, another time other memory; a wrong frame or
-        # cube would agree at no time.
+        # Some damaged pictures differ from one decoding by ffmpeg to the next; a wrong frame or cube would agree at no
+        # time.
         tries = (agree(run, root / key, store.read([row])[0], network, note) for _ in range(1 if good else 20))
         assert any(tries), key
         assert not (good and note)
