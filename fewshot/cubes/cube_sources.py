@@ -74,7 +74,7 @@ class HeldCubes:
         if out.dtype == self.cubes.dtype or self.cubes.device.type != "cpu":
             torch.mul(_bags(places.view(m, shot), self.cubes), 1 / shot, out=out)
             return
-        wide = torch.empty_like(out[0])  # [L, c]; not kept, because several threads may be here at once
+        wide = torch.empty_like(out[0])  # [L, c]
         for target, (first, *others) in zip(out, places.view(m, shot).tolist(), strict=True):
             target.copy_(self.cubes[first])
             for count, place in enumerate(others, 2):

@@ -56,7 +56,7 @@ def tune_by_classes(
     cache = cache_options(frame_cache, cache_frames)
     began = start(
         recipe="classify",
-        out=out or _usual(dataset, root, backbone),
+        out=out or default_folder(dataset, root, backbone, "classify"),
         load=loader(backbone, revision=revision, frames=frames, size=size, resize=resize, seed=seed),
         weights=weights,
         layers=lambda base: base.layers,
@@ -77,11 +77,6 @@ def tune_by_classes(
 
     listed = {"dataset": videos.name, "split_scheme": videos.split_scheme, "augmentations": list(names)}
     return carry_out(began, prepare, **listed, epochs=epochs, steps=steps, cache_frames=cache_frames)
-
-
-def _usual(dataset: str, root: Path | None, backbone: str) -> Path:
-    usual = default_folder(dataset, root, backbone)
-    return usual.with_name(f"{usual.name}_classify")
 
 
 def _prepare(

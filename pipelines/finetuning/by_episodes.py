@@ -84,7 +84,7 @@ def tune_by_episodes(
     cache = cache_options(frame_cache, cache_frames)
     began = start(
         recipe="episodic",
-        out=out or _usual(dataset, root, backbone),
+        out=out or default_folder(dataset, root, backbone, "episodic"),
         load=loader(backbone, revision=revision, frames=frames, size=size, resize=resize, time=time, seed=seed),
         weights=weights,
         layers=lambda base: base.layers,
@@ -105,11 +105,6 @@ def tune_by_episodes(
 
     listed = {"dataset": videos.name, "split_scheme": videos.split_scheme, "flip": flip, "cache_frames": cache_frames}
     return carry_out(began, prepare, **listed, **options.settings())
-
-
-def _usual(dataset: str, root: Path | None, backbone: str) -> Path:
-    usual = default_folder(dataset, root, backbone)
-    return usual.with_name(f"{usual.name}_episodic")
 
 
 def _prepare(
