@@ -2,11 +2,12 @@
 
 Random weights, random clips, all variants in turns in one process, medians over the rounds. The peak is that of a
 large bfloat16 (float32) matrix product on the same device, measured in the same turns; the share of it is
-FLOPs a clip x clips a second / peak. On a GPU, memory is what the forward held at most.
+FLOPs a clip x clips a second / peak. On a GPU clips are in its memory (`extract.py` times them with their way there),
+and memory is what the forward held at most; `fp32` is what torch makes of it there, products in TF32.
 
 `--compile` adds torch.compile, for chains of modules (r3d): it does not follow the hooks of hub encoders.
 
-    python benchmarks/backbones.py [--backbones r3d,tsn,vivit] [--batch 8] [--rounds 5] [--device cpu] [--compile]
+    python benchmarks/backbones.py [--backbones r3d,tsn,vivit] [--batch 8,64] [--rounds 5] [--device cpu] [--compile]
 """
 
 import argparse
@@ -63,10 +64,10 @@ def seconds(run: Callable[[], object], device: str) -> float:
     return time.perf_counter() - start
 
 
-def measure(backbone: Backbone, options: argparse.Namespace) -> list[str]:
+def measure(backbone: Backbone, batch: int, options: argparse.Namespace) -> list[str]:
     """Rows of the table: one a variant."""
     device, kind = options.device, options.device.split(":")[0]
-    clips = some_clips(backbone, options.batch)
+    clips = some_clips(backbone, batch).to(device)
     runs: dict[str, Callable[[Tensor], Tensor]] = {}
     if kind == "cpu":
         runs["plain fp32"] = plain(backbone)
@@ -87,10 +88,11 @@ def measure(backbone: Backbone, options: argparse.Namespace) -> list[str]:
     work, first = flops_of(backbone), next(iter(runs))
     rows = []
     for name in runs:
-        rate, cosine = options.batch / median[name], torch.cosine_similarity(cubes[first], cubes[name], dim=1).min()
+        rate, cosine = batch / median[name], torch.cosine_similarity(cubes[first], cubes[name], dim=1).min()
         share = work * rate / peak["bf16" if "bf16" in name else "fp32"]
         rows.append(
-            f"| {backbone.name} {backbone.frames} x {backbone.size} | {work / 1e9:.0f} | {name} | {rate:.2f} | "
+            f"| {backbone.name} {backbone.frames} x {backbone.size} | {work / 1e9:.0f} | {batch} | {name} | "
+            f"{rate:.2f} | "
             f"{median[first] / median[name]:.1f} x | {100 * share:.0f} % | {float(cosine):.5f} |"
         )
     return rows + [f"<!-- peak of {backbone.name}: {peak['fp32'] / 1e12:.2f}, {peak['bf16'] / 1e12:.2f} TFLOP/s -->"]
@@ -99,19 +101,23 @@ def measure(backbone: Backbone, options: argparse.Namespace) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbones", default="r3d,tsn,vivit")
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", default="8", help="clips a forward pass, or several with commas")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
-    print(f"torch {torch.__version__}, {options.device}, {torch.get_num_threads()} threads, batch {options.batch}\n")
-    print("| backbone | GFLOP a clip | variant | clips/s | against the first | of the peak | cosine to the first |")
-    print("|---|---|---|---|---|---|---|", flush=True)
+    print(f"torch {torch.__version__}, {options.device}, {torch.get_num_threads()} threads\n")
+    print(
+        "| backbone | GFLOP a clip | batch | variant | clips/s | against the first | of the peak "
+        "| cosine to the first |"
+    )
+    print("|---|---|---|---|---|---|---|---|", flush=True)
     for name in options.backbones.split(","):
-        print("\n".join(measure(load_backbone(name, weights="random"), options)), flush=True)
-        if options.device.startswith("cuda"):
-            print(f"<!-- memory of {name}: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB -->")
-            torch.cuda.reset_peak_memory_stats()
+        for batch in options.batch.split(","):
+            print("\n".join(measure(load_backbone(name, weights="random"), int(batch), options)), flush=True)
+            if options.device.startswith("cuda"):
+                print(f"<!-- memory of {name}, {batch}: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB -->")
+                torch.cuda.reset_peak_memory_stats()
 
 
 if __name__ == "__main__":

@@ -107,7 +107,8 @@ def compare(name: str, count: int, rounds: int) -> str:
             found.append((whole, decode, forward, (decode_cpu + forward_cpu) / cores))
     ratio = statistics.median(whole / max(parts) for whole, *parts in found)
     cells = [f"{statistics.median(column):.1f}" for column in zip(*found, strict=True)]
-    return f"| {name} | {count} | {' | '.join(cells)} | {ratio:.2f} |"
+    idle = statistics.median(1 - forward / whole for whole, _, forward, _ in found)
+    return f"| {name} | {count} | {' | '.join(cells)} | {ratio:.2f} | {100 * idle:.0f} % |"
 
 
 def peak_memory(name: str, count: int) -> float:
@@ -142,8 +143,11 @@ def main() -> None:
             for count in (asked.clips, 10 * asked.clips):
                 print(f"| {name} | {count} | {peak_memory(name, count):.0f} |", flush=True)
         return
-    print("| backbone | clips | run, s | decode alone, s | forward alone, s | processor s of both / cores | ratio |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| backbone | clips | run, s | decode alone, s | forward alone, s | processor s of both / cores | ratio "
+        "| device idle |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for name in names:
         print(compare(name, asked.clips, asked.rounds), flush=True)
 

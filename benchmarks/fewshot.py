@@ -84,7 +84,7 @@ def cut(bank: FeatureBank, rows: EpisodeRows) -> Iterator[Chunk]:
     """The chunks of one update after another."""
     ids, buffers = {name: number for number, name in enumerate(bank.class_names)}, Buffers()
     for start in range(0, len(rows), UPDATE):
-        for _, part in chunks(rows[start : start + UPDATE], CUBE):
+        for _, part in chunks(rows[start : start + UPDATE], CUBE, bank.device):
             yield Chunk(bank, part, train_class_ids=ids, buffers=buffers)
 
 

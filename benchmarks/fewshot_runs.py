@@ -53,20 +53,22 @@ def memory(pid: int) -> dict[str, int]:
     }
 
 
-def resident(folder: Path, episodes: str) -> None:
+def resident(folder: Path, episodes: str, device: str) -> None:
     store, full = folder / "hmdb51.zarr", folder / "runs" / "full"
     make_store(store, HMDB51)
-    common = ("--features", store, "--batch", "64", "--train-episodes", episodes)
+    common = ("--features", store, "--batch", "64", "--train-episodes", episodes, "--device", device)
+    tested = ("--features", store, "--checkpoint", full, "--device", device)
     run(f"train full, {episodes} episodes", "train", *common, "--out", full)
-    run("evaluate full, 10,000 episodes", "evaluate", "--features", store, "--checkpoint", full)
-    run("evaluate full, 10,000 episodes, 5-shot", "evaluate", "--features", store, "--checkpoint", full, "--shot", "5")
+    run("evaluate full, 10,000 episodes", "evaluate", *tested)
+    run("evaluate full, 10,000 episodes, 5-shot", "evaluate", *tested, "--shot", "5")
     run(f"ablate, 4 heads, {episodes} and 10,000 episodes", "ablate", *common, "--out", folder / "ablation")
 
 
-def stream(folder: Path, episodes: str) -> None:
+def stream(folder: Path, episodes: str, device: str) -> None:
     store = folder / "large.zarr"
     make_store(store, LARGE)
     common = ("--features", store, "--batch", "32", "--train-episodes", episodes, "--val-every", episodes)
+    common += ("--device", device)
     for bank in ("stream", "mmap"):
         run(f"train full, {episodes} episodes, {bank}", "train", *common, "--bank", bank, "--out", folder / bank)
 
@@ -76,13 +78,14 @@ def main() -> None:
     parser.add_argument("--what", choices=["resident", "stream"], default="resident")
     parser.add_argument("--folder", type=Path, help="Of stores and runs, used again  [default: made and removed]")
     parser.add_argument("--train-episodes", default="20000")
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         folder = options.folder or Path(made)
         folder.mkdir(parents=True, exist_ok=True)
         print("| command | seconds | processor seconds | rss, MB | anonymous, MB |")
         print("|---|---|---|---|---|")
-        (resident if options.what == "resident" else stream)(folder, options.train_episodes)
+        (resident if options.what == "resident" else stream)(folder, options.train_episodes, options.device)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ the same episodes of the same videos; episodic with the whole network, with chec
 Frame cache against decoding: rounds over the train clips a second, read from the cache (after it was written) and
 decoded anew.
 
-    python benchmarks/finetune.py [--backbone r3d-tiny] [--size 64] [--episodes 40] [--clips 60] [--device cpu]
+    python benchmarks/finetune.py [--backbone r3d-tiny] [--size 64] [--episodes 40] [--batch 4] [--accumulate 4]
+                                  [--clips 10] [--device cpu]
 """
 
 import argparse
@@ -40,6 +41,9 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=10, help="of each class of the rendered data set")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=4, help="episodes an update")
+    parser.add_argument("--accumulate", type=int, help="parts of an update  [default: an episode each]")
+    parser.add_argument("--recipes", default="episodic,episodic checkpointing,episodic front-frozen,tail")
     parser.add_argument("--one", help="the recipe that this process is to time")
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
@@ -50,7 +54,7 @@ def main() -> None:
         options.folder = Path(folder)
         render_motion(options.folder / "motion", clips_per_class={"train": options.clips, "val": 1, "test": 1})
         _store(options)
-        for recipe in ("episodic", "episodic checkpointing", "episodic front-frozen", "tail"):
+        for recipe in options.recipes.split(","):
             command = [sys.executable, __file__, *sys.argv[1:], f"--one={recipe}", "--folder", folder]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             found = json.loads(done.stdout.splitlines()[-1])
@@ -74,7 +78,8 @@ def _one(options: argparse.Namespace) -> dict[str, float]:
     """Seconds an episode and MB above the state before the first update, of one recipe."""
     recipe, *flags = options.one.split()
     how: dict[str, Any] = {name: getattr(options, name) for name in ("weights", "precision", "device")}
-    how |= {"train_episodes": options.episodes, "batch": 4, "select_on": "none"}
+    how |= {"train_episodes": options.episodes, "batch": options.batch, "select_on": "none"}
+    how["accumulate"] = options.accumulate
     how["out"] = options.folder / options.one.replace(" ", "-")
     if recipe == "tail":
         how["features"] = open_store(options.folder / "middle.zarr").path
@@ -95,7 +100,7 @@ def _one(options: argparse.Namespace) -> dict[str, float]:
 
     Loop._update = timed
     finetune(recipe=recipe, **how)
-    return {"seconds": sorted(times)[len(times) // 2] / 4, "mb": (memory[1] - memory[0]) / 2**20}
+    return {"seconds": sorted(times)[len(times) // 2] / options.batch, "mb": (memory[1] - memory[0]) / 2**20}
 
 
 def _peak(device: str, *, reset: bool = False) -> float:

@@ -15,9 +15,10 @@ from .episodes.randomness import EpisodeRandom
 from .errors import FailedError
 from .methods.base import Method
 
-# float32 cubes of a chunk: of its classes' means and queries, small enough to stay near the caches; of all its videos,
-# for heads that read them.
-_CHUNK_BYTES, _VIDEO_BYTES = 40 * 2**20, 160 * 2**20
+# float32 cubes of a chunk, by kind of device: of its classes' means and queries, and of all its videos, for heads that
+# read them. On a CPU small enough to stay near the caches; on a GPU large enough that starting kernels does not bound.
+_CHUNK_BYTES = {"cpu": 40 * 2**20, "cuda": 640 * 2**20}
+_VIDEO_BYTES = {"cpu": 160 * 2**20, "cuda": 1280 * 2**20}
 _CHUNK_EPISODES = 512
 _KEPT_BYTES = 128 * 2**20
 
@@ -40,16 +41,19 @@ class KeptMaps:
             self._room -= products.nbytes
 
 
-def chunk_size(cube_shape: tuple[int, int, int, int], way: int, shot: int, q: int) -> int:
-    """Episodes a chunk, of cubes (c, t, h, w); bits depend on it, so it depends on no machine."""
+def chunk_size(cube_shape: tuple[int, int, int, int], way: int, shot: int, q: int, device: torch.device) -> int:
+    """Episodes a chunk, of cubes (c, t, h, w); bits depend on it, so it depends on the kind of device alone."""
     cube = 4 * int(np.prod(cube_shape))
-    return max(1, min(_CHUNK_EPISODES, _CHUNK_BYTES // (cube * (way + q)), _VIDEO_BYTES // (cube * (way * shot + q))))
+    means, videos = _CHUNK_BYTES[device.type] // (way + q), _VIDEO_BYTES[device.type] // (way * shot + q)
+    return max(1, min(_CHUNK_EPISODES, means // cube, videos // cube))
 
 
-def chunks(rows: EpisodeRows, cube_shape: tuple[int, int, int, int]) -> Iterator[tuple[int, EpisodeRows]]:
-    """(number of its first episode, part) for each chunk of the episodes."""
+def chunks(
+    rows: EpisodeRows, cube_shape: tuple[int, int, int, int], device: torch.device
+) -> Iterator[tuple[int, EpisodeRows]]:
+    """(number of its first episode, part) for each chunk of the episodes, to be worked on by this device."""
     way, shot = rows.support.shape[1:]
-    size = chunk_size(cube_shape, way, shot, rows.query.shape[1])
+    size = chunk_size(cube_shape, way, shot, rows.query.shape[1], device)
     for start in range(0, len(rows), size):
         yield start, rows[start : start + size]
 
@@ -150,7 +154,7 @@ def _chunks(
             start,
             Chunk(bank, part, train_class_ids=ids, buffers=buffers, products=kept.get(start) if kept else None),
         )
-        for start, part in chunks(rows, bank.store.spec.cube_shape)
+        for start, part in chunks(rows, bank.store.spec.cube_shape, bank.device)
     ]
     for (_, chunk), (_, following) in pairwise(found):
         chunk.following = following

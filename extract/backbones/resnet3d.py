@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import Shape, StagedNet
+from .gpu_convolution import FewChannelsConv3d, relu_of
 
 Triple = tuple[int, int, int]
 
@@ -46,6 +47,18 @@ def _number(layer: str) -> int:
     return 0 if layer == "stem" else int(layer.removeprefix("layer"))
 
 
+class Stem(nn.Module):
+    """The first convolution, and a pooling."""
+
+    def __init__(self, conv: nn.Conv3d, norm: nn.Module, pool: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.norm, self.pool = conv, norm, pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[b, 3, t, h, w] -> [b, c, t', h', w']."""
+        return self.pool(relu_of(self.conv, self.norm, x))
+
+
 class BasicBlock(nn.Module):
     """Two 3x3x3 convolutions and a shortcut; the first one has the stride."""
 
@@ -55,14 +68,12 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm3d(width)
         self.conv2 = nn.Conv3d(width, width, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm3d(width)
-        self.relu = nn.ReLU(inplace=True)
         self.downsample = _shortcut(c_in, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """[b, c_in, t, h, w] -> [b, width, t', h', w']."""
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        return self.relu(y.add_(x if self.downsample is None else self.downsample(x)))
+        y = relu_of(self.conv1, self.bn1, x)
+        return relu_of(self.conv2, self.bn2, y, add=x, through=self.downsample)
 
 
 class Bottleneck(nn.Module):
@@ -76,15 +87,13 @@ class Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm3d(width)
         self.conv3 = nn.Conv3d(width, 4 * width, 1, bias=False)
         self.bn3 = nn.BatchNorm3d(4 * width)
-        self.relu = nn.ReLU(inplace=True)
         self.downsample = _shortcut(c_in, 4 * width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """[b, c_in, t, h, w] -> [b, 4 width, t', h', w']."""
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.relu(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
-        return self.relu(y.add_(x if self.downsample is None else self.downsample(x)))
+        y = relu_of(self.conv1, self.bn1, x)
+        y = relu_of(self.conv2, self.bn2, y)
+        return relu_of(self.conv3, self.bn3, y, add=x, through=self.downsample)
 
 
 def _shortcut(c_in: int, c_out: int, stride: int) -> nn.Sequential | None:
@@ -102,9 +111,8 @@ class ResNet3D(StagedNet):
         self.plan = plan
         kernel, c = plan.stem_kernel, plan.stem_width
         padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
-        self.conv1 = nn.Conv3d(3, c, kernel, plan.stem_stride, padding, bias=False)
+        self.conv1 = FewChannelsConv3d(3, c, kernel, plan.stem_stride, padding, bias=False)
         self.bn1 = nn.BatchNorm3d(c)
-        self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool3d(3, 2, 1) if plan.stem_pool else nn.Identity()
         block = Bottleneck if plan.bottleneck else BasicBlock
         for number, (count, width, stride) in enumerate(zip(plan.blocks, plan.widths, plan.strides, strict=True), 1):
@@ -116,7 +124,7 @@ class ResNet3D(StagedNet):
 
     def stages(self) -> dict[str, nn.Module]:
         """Name -> stage, in order."""
-        stem = nn.Sequential(self.conv1, self.bn1, self.relu, self.maxpool)
+        stem = Stem(self.conv1, self.bn1, self.maxpool)
         layers = {f"layer{n}": self.get_submodule(f"layer{n}") for n in range(1, self.n_layers + 1)}
         return {"stem": stem, **layers}
 

@@ -1,9 +1,11 @@
 """Decoding many videos in threads, in order, with a bounded number of decoded clips in memory."""
 
+import heapq
 import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -101,51 +103,55 @@ class _Window:
 
     joblib's generator decodes on while its consumer is busy. A semaphore on its input would hold joblib's own lock
     while it waits, which its consumer needs; and one on its tasks could be held by later tasks while an earlier one
-    waits. By number, the task that is taken next may always begin: those at work wait for nothing.
+    waits. By number, the task that is taken next may always begin: those at work wait for nothing. Each waits at a gate
+    of its own: dozens of threads that wake at every change to find that it is not their turn would take Python's lock
+    from the thread that drives the network.
     """
 
     def __init__(self, workers: int, size: int) -> None:
         self._workers, self._size = max(workers, 1), max(size, 1)
         self._taken, self._closed = 0, False
-        self._waiting: set[int] = set()
+        self._waiting: list[tuple[int, Future[bool]]] = []  # a heap
         self._at_work = 0
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
 
     def resize(self, workers: int, size: int) -> None:
-        with self._changed:
+        with self._lock:
             self._workers, self._size = max(workers, 1), max(size, 1)
-            self._changed.notify_all()
+            self._admit()
 
     def enter(self, number: int) -> bool:
         """Block until the task may begin; False when the window was closed."""
-        with self._changed:
-            self._waiting.add(number)
-            self._changed.wait_for(lambda: self._closed or self._may(number))
-            self._waiting.remove(number)
-            if self._closed:
-                return False
-            self._at_work += 1
-            self._changed.notify_all()
-            return True
+        gate: Future[bool] = Future()
+        with self._lock:
+            heapq.heappush(self._waiting, (number, gate))
+            self._admit()
+        return gate.result()
 
     def leave(self) -> None:
         """The task is done."""
-        with self._changed:
+        with self._lock:
             self._at_work -= 1
-            self._changed.notify_all()
-
-    def _may(self, number: int) -> bool:
-        room = number < self._taken + self._size and self._at_work < self._workers
-        return room and number == min(self._waiting)
+            self._admit()
 
     def advance(self) -> None:
         """One more result was taken."""
-        with self._changed:
+        with self._lock:
             self._taken += 1
-            self._changed.notify_all()
+            self._admit()
 
     def close(self) -> None:
         """No task begins any more."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            self._admit()
+
+    def _admit(self) -> None:
+        """Open the gates of those that may begin; called with the lock held."""
+        while self._waiting and (self._closed or self._may(self._waiting[0][0])):
+            _, gate = heapq.heappop(self._waiting)
+            self._at_work += not self._closed
+            gate.set_result(not self._closed)
+
+    def _may(self, number: int) -> bool:
+        return number < self._taken + self._size and self._at_work < self._workers

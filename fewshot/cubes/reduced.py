@@ -57,7 +57,7 @@ def score_means(
     local = EpisodeRows(supports, queries, rows.labels, rows.classes)
     c, t = means.shape[1:3]
     found = []
-    for start, part in chunks(local, (c, t, 1, 1)):
+    for start, part in chunks(local, (c, t, 1, 1), bank.device):
         labels, ids = bank.labels(part, None)
         episode = Episode(_take(means, part.support), _take(means, part.query), labels, ids)
         with half_where_asked(bank):

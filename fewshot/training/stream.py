@@ -54,7 +54,7 @@ class TrainingStream:
                 train_class_ids=config.train_class_ids,
                 buffers=self._buffers,
             )
-            for first, part in chunks(rows, self.bank.store.spec.cube_shape)
+            for first, part in chunks(rows, self.bank.store.spec.cube_shape, self.bank.device)
         ]
 
     def _rows(self, start: int, count: int) -> EpisodeRows:

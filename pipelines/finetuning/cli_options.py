@@ -90,7 +90,7 @@ MOVES = several(
     click.option(
         "--warm-up",
         type=click.FloatRange(0, 1, max_open=True),
-        help="Share of updates  [default: classify .05, else 0].",
+        help="Share of updates  [default: classify .05 or 30 updates, else 0].",
     ),
     click.option("--clip-norm", type=_POSITIVE, help="Shorten gradients to this norm  [default: as is]."),
     click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), help="[default: 0]"),

@@ -136,7 +136,7 @@ class LiveScore:
             cubes = self._cubes()
             correct = [
                 self._score(start, part, cubes) == part.labels
-                for start, part in chunks(self._rows, self._base.cube_shape)
+                for start, part in chunks(self._rows, self._base.cube_shape, self._device)
             ]
         return mean_and_ci95(episode_accuracy(np.concatenate(correct)))
 

@@ -13,6 +13,9 @@ from ..errors import PipelineError
 
 BATCHNORM = ("train", "frozen")
 CLIPS_A_STEP, EPOCHS = 32, 40  # of the recipe classify
+# Updates of it in which the learning rate rises: a share; at least so many, because fewer left random weights at chance
+# (docs/finetune.md); and half of a run at most.
+_RISE, _LEAST_RISE, _MOST_RISE = 0.05, 30, 0.5
 
 
 class Asked(TypedDict, total=False):
@@ -126,7 +129,8 @@ def classify_tuning(
     steps = steps or max(1, round((epochs or EPOCHS) * clips / batch))
     found = _schedule(asked, own, "", batch=batch, episodes=steps * batch)
     lr = _first(asked.get("lr"), found.lr)
-    rates = {"lr": lr, "head_lr": _first(asked.get("head_lr"), lr), "warm_up": _first(asked.get("warm_up"), 0.05)}
+    rise = min(max(_RISE, _LEAST_RISE / steps), _MOST_RISE)
+    rates = {"lr": lr, "head_lr": _first(asked.get("head_lr"), lr), "warm_up": _first(asked.get("warm_up"), rise)}
     return _tuning(asked, found, **rates, parts=1, precision=precision, seed=seed)
 
 

@@ -73,6 +73,7 @@ def test_it_learns_and_leaves_weights_that_load(root, tmp_path):
         provenance = json.loads(file.metadata()["mastaf"])
     assert provenance == json.loads((out / "finetune.json").read_text())
     assert provenance["options"]["lr"] == 2e-3
+    assert provenance["options"]["warm_up"] == 0.5, "30 updates would be most of this run"
     left = {"backbone.safetensors", "finetune.json", "metrics.jsonl", "plan.json", "settings.json", "run.lock"}
     assert {path.name for path in out.iterdir()} <= left, "what a finished run does not need is gone"
 
