@@ -38,7 +38,8 @@ class Tuner:
         self._longest = max(_QUEUE_BYTES // clip_bytes, 1)
         self._batches, self._forward, self._clips = 0, 0.0, 0
         self._decode, self._decoded, self._slowest = 0.0, 0, 0.0
-        self.ahead = self._with(self.threads, 0)
+        # While the network is set up, which can take seconds, decoders go on as far as they ever may.
+        self.ahead = self._with(self.threads, 4 * self._batch)
 
     @property
     def most_in_flight(self) -> int:

@@ -20,12 +20,14 @@ from mastaf.pipelines.finetuning.task import split_parts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-# Each process does all jobs; `second` are options of process 1 alone, and `dies` ends it at its second update.
+# Each process does all jobs; `second` are options of process 1 alone, `other_code` lets it run other code, and `dies` ends
+# it at its second update.
 SCRIPT = """
 import json, os, signal, sys
 from pathlib import Path
 import torch
 from mastaf.pipelines.finetuning.finetune import finetune
+from mastaf.pipelines.finetuning import running
 from mastaf.pipelines.finetuning.loop import Loop
 
 torch.set_num_threads(1)
@@ -39,6 +41,8 @@ def update(self, batches):
 Loop._update = update
 for name, options in json.loads(sys.argv[1]).items():
     second, dies = options.pop("second", {}), options.pop("dies", False)
+    if options.pop("other_code", False) and rank == 1:
+        own, running.code_digest = running.code_digest, lambda: "of another checkout"
     options |= second if rank == 1 else {}
     options |= {key: Path(options[key]) for key in ("features", "root", "out") if key in options}
     try:
@@ -46,6 +50,8 @@ for name, options in json.loads(sys.argv[1]).items():
         said[name] = "done"
     except Exception as error:
         said[name] = f"{type(error).__name__}: {error}"
+    if running.code_digest() == "of another checkout":
+        running.code_digest = own
     Path(f"{sys.argv[2]}.{rank}").write_text(json.dumps(said))
 """
 
@@ -92,6 +98,7 @@ def test_two_processes(middle, small_motion, tmp_path):
         "classify": clips | {"out": tmp_path / "classify two"},
         "options": tail | {"out": tmp_path / "refused", "second": {"seed": 5}},
         "videos": clips | {"out": tmp_path / "refused too", "second": {"root": tmp_path / "broken"}},
+        "code": tail | {"out": tmp_path / "refused as well", "other_code": True},
         "parts": tail | {"out": tmp_path / "too few", "accumulate": 1},
         "lost": tail | selected | {"out": tmp_path / "lost", "train_episodes": 400, "dies": True},
     }
@@ -100,6 +107,7 @@ def test_two_processes(middle, small_motion, tmp_path):
         assert (said["tail"], said["classify"]) == ("done", "done")
         assert said["options"].startswith("PipelineError: process 1 of 2 has other options than process 0")
         assert said["videos"].startswith("PipelineError: process 1 of 2 has other videos than process 0")
+        assert said["code"].startswith("PipelineError: process 1 of 2 has other code than process 0")
         assert "accumulate (1), and the last update's 3" in said["parts"]
     assert first["lost"].startswith("StoppedError: another process of the run is gone")
     assert "lost" not in second
