@@ -2,6 +2,7 @@
 
 import html
 import importlib
+import inspect
 import re
 import tomllib
 from collections.abc import Iterator
@@ -59,17 +60,19 @@ def _page(command: click.Command, context: click.Context) -> str:
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     parts = [f"# {context.command_path}", f"```text\n{usage}\n```", *_prose(command.help or "")]
     if isinstance(command, click.Group):
-        rows = [(f"[`{name}`]({name}.md)", _text(inner.get_short_help_str(1000))) for name, inner in _subcommands(command)]
+        rows = [
+            (f"[`{name}`]({name}.md)", _text(inner.get_short_help_str(1000))) for name, inner in _subcommands(command)
+        ]
         parts += ["## Commands", _table("command", rows)]
     records = [record for param in command.get_params(context) if (record := param.get_help_record(context))]
-    parts += ["## Options", _table("option", [(f"`{name}`", _text(text)) for name, text in records])]
+    parts += ["## Options", _table("option", [(_code(name), _text(text)) for name, text in records])]
     parts += _prose(command.epilog or "")
     return "\n\n".join(parts) + "\n"
 
 
 def _prose(text: str) -> Iterator[str]:
     """The paragraphs of a command's help. One that begins with \\b keeps its lines: a heading and examples."""
-    for paragraph in re.split(r"\n\s*\n", _dedented(text)):
+    for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(text)):
         if not paragraph.startswith("\b"):
             yield _text(" ".join(paragraph.split()))
             continue
@@ -78,17 +81,18 @@ def _prose(text: str) -> Iterator[str]:
         yield "\n".join(["```sh", *(line.strip() for line in lines), "```"])
 
 
-def _dedented(text: str) -> str:
-    import inspect
-
-    return inspect.cleandoc(text)
-
-
 def _table(what: str, rows: list[tuple[str, str]]) -> str:
-    lines = [f"| {name.replace('|', chr(92) + '|')} | {text} |" for name, text in rows]
+    lines = [f"| {name} | {text} |" for name, text in rows]
     return "\n".join([f"| {what} | |", "|---|---|", *lines])
 
 
+def _code(text: str) -> str:
+    """Code in a cell of a table, where Markdown has no way to write a bar in backticks."""
+    return f"<code>{html.escape(text).replace('|', '&#124;')}</code>"
+
+
 def _text(text: str) -> str:
-    """Plain text that means nothing more in Markdown or HTML."""
-    return re.sub(r"([\\`*_{}\[\]#|$~^])", r"\\\1", html.escape(text, quote=False))
+    """Plain text that means nothing more in Markdown or HTML, but for code in backticks."""
+    parts = re.split(r"(`[^`]+`)", text)
+    plain = [re.sub(r"([\\*_{}\[\]#|$~^])", r"\\\1", html.escape(part, quote=False)) for part in parts[::2]]
+    return "".join(f"{words}{code}" for words, code in zip(plain, [*parts[1::2], ""], strict=True))
