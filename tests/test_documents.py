@@ -165,6 +165,23 @@ def test_commands_in_the_text_have_their_options(path: Path) -> None:
         assert not unknown, f"`{span}`: no such option"
 
 
+def anchors_of(text: str) -> set[str]:
+    """The anchors that the repository's web page gives the headings of a document."""
+    headings = re.findall(r"^#+ (.+)$", prose_of(text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere_in_the_repository(path: Path) -> None:
+    """The site's build holds the same for its pages."""
+    for link in re.findall(r"\]\((?![a-z]+:)([^)\s]+)\)", prose_of(path.read_text(encoding="utf-8"))):
+        place, _, anchor = link.partition("#")
+        target = (path.parent / place).resolve() if place else path
+        assert target.exists(), f"{link} leads nowhere"
+        assert target.is_relative_to(ROOT), f"{link} leads out of the repository"
+        assert not anchor or anchor in anchors_of(target.read_text(encoding="utf-8")), f"{link} has no such heading"
+
+
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What $MASTAF_DATA names: `motion` with few clips of each class. Never change it: it is shared."""

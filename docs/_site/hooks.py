@@ -39,7 +39,11 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         for package in ("cache", "extract", "fewshot", "pipelines"):
             (namespace / package).symlink_to(ROOT / package)
     config.plugins["mkdocstrings"].config.handlers["python"]["paths"] = [_packages.name]
-    config.nav = [command_pages.nav() if entry == {"Commands": "made from click"} else entry for entry in config.nav]
+    nav = [command_pages.nav() if entry == {"Commands": "made from click"} else entry for entry in config.nav]
+    guides = next(entry["Guides"] for entry in nav if "Guides" in entry)
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    guides += sorted(page for page in pages if f"'{page}'" not in repr(nav))
+    config.nav = nav
     return config
 
 
