@@ -1,5 +1,7 @@
 # Every target makes .venv by itself, and takes seconds when nothing has changed.
 PYTHON ?= python3
+# mkdocs-material's notice of its end in 2027, in every build.
+export NO_MKDOCS_2_WARNING := 1
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed

@@ -188,7 +188,7 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from mastaf.extract.datasets.motion import render_motion
 
     data = tmp_path_factory.mktemp("data")
-    render_motion(data / "motion", clips_per_class={"train": 3, "val": 3, "test": 4})
+    render_motion(data / "motion", clips_per_class={"train": 2, "val": 2, "test": 4})
     return data
 
 
@@ -274,3 +274,9 @@ def test_a_wrong_command_line_is_refused(line: str) -> None:
 def test_what_does_not_exist_is_refused(line: str) -> None:
     with pytest.raises(AssertionError):
         check_line(line.split())
+
+
+def test_the_citation_names_this_version() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {FACTS['version']}\n" in citation
+    assert f"version = {{{FACTS['version']}}}" in (ROOT / "docs" / "cite.md").read_text(encoding="utf-8")

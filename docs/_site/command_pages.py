@@ -94,5 +94,5 @@ def _code(text: str) -> str:
 def _text(text: str) -> str:
     """Plain text that means nothing more in Markdown or HTML, but for code in backticks."""
     parts = re.split(r"(`[^`]+`)", text)
-    plain = [re.sub(r"([\\*_{}\[\]#|$~^])", r"\\\1", html.escape(part, quote=False)) for part in parts[::2]]
+    plain = [re.sub(r"([\\*_{}\[\]#|])", r"\\\1", html.escape(part, quote=False)) for part in parts[::2]]
     return "".join(f"{words}{code}" for words, code in zip(plain, [*parts[1::2], ""], strict=True))

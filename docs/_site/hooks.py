@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -69,6 +70,14 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return posixpath.relpath(uri, posixpath.dirname(here) or ".") if uri else found[1]
 
     return _MARK.sub("", _outside_fences(markdown, lambda text: _LINK.sub(lead, text)))
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Nothing of a page may come from elsewhere: it is read without a network, and tells nobody that it is."""
+    found = re.search(r"<(script|link|img|iframe)[^>]+(src|href)=\"?(https?:)?//[^>]*>", output)
+    if found and 'rel="canonical"' not in found[0]:
+        raise PluginError(f"{page.file.src_uri} would load {found[0]}")
+    return output
 
 
 def _add(files: Files, config: MkDocsConfig, path: str) -> None:
