@@ -17,13 +17,15 @@ _HALVINGS = 80
 class Calibration:
     """How scores become probabilities, softmax(logits / temperature), and below which one no answer is given.
 
-    source: in words; way: classes of what it was learnt from. Of its `answers`, `right` were right, and
+    source: in words; way: classes of what it was learnt from; reject_rate: share of right answers that were allowed to
+    fall below the threshold. Of its `answers`, `right` were right, and
     `false_rejects` of these fall below the threshold; of the wrong ones `wrong_accepted` do not. `strangers`: answers
     to the same videos with their own class taken away, of which `strangers_accepted` reach the threshold.
     """
 
     source: str
     way: int
+    reject_rate: float
     temperature: float
     threshold: float
     answers: int
@@ -72,6 +74,7 @@ def calibrate(logits: np.ndarray, labels: np.ndarray, *, reject_rate: float, sou
     return Calibration(
         source=source,
         way=way,
+        reject_rate=reject_rate,
         temperature=temperature,
         threshold=threshold,
         answers=m,

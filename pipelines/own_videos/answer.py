@@ -42,36 +42,44 @@ class Answer:
 FIELDS = tuple(field.name for field in fields(Answer))
 
 
-def answer_of(
-    path: Path | str, logits: np.ndarray, classes: tuple[str, ...], calibration: Calibration | None, **more: Any
-) -> Answer:
-    """The answer of logits float [way]. more: further fields of it."""
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A head's scores of a clip. logits: float [way]; probabilities: float [way], None where nothing calibrated the
+    scores; threshold: of the highest probability."""
+
+    logits: np.ndarray
+    probabilities: np.ndarray | None
+    threshold: float
+
+    @property
+    def rejected(self) -> bool:
+        """Whether no class is probable enough."""
+        return self.probabilities is not None and float(self.probabilities.max()) < self.threshold
+
+    def answer(self, path: Path | str, classes: tuple[str, ...], **more: Any) -> Answer:
+        """The answer in words; more: further fields of it."""
+        order = np.argsort(-self.logits, kind="stable")
+        first, second = int(order[0]), int(order[1])
+
+        def sure(way: int) -> float | None:
+            return None if self.probabilities is None else float(self.probabilities[way])
+
+        return Answer(
+            path=str(path),
+            label=None if self.rejected else classes[first],
+            probability=sure(first),
+            nearest=classes[first],
+            score=float(self.logits[first]),
+            runner_up=classes[second],
+            runner_up_probability=sure(second),
+            runner_up_score=float(self.logits[second]),
+            rejected=self.rejected,
+            **more,
+        )
+
+
+def scored(logits: np.ndarray, calibration: Calibration | None) -> Scored:
+    """What logits float [way] mean."""
     if calibration is None:
-        return _answer(path, logits, None, classes, 0.0, **more)
-    return _answer(path, logits, calibration.probabilities(logits), classes, calibration.threshold, **more)
-
-
-def _answer(
-    path: Path | str,
-    logits: np.ndarray,
-    probabilities: np.ndarray | None,
-    classes: tuple[str, ...],
-    threshold: float,
-    **more: Any,
-) -> Answer:
-    order = np.argsort(-logits, kind="stable")
-    first, second = int(order[0]), int(order[1])
-    sure = None if probabilities is None else float(probabilities[first])
-    rejected = sure is not None and sure < threshold
-    return Answer(
-        path=str(path),
-        label=None if rejected else classes[first],
-        probability=sure,
-        nearest=classes[first],
-        score=float(logits[first]),
-        runner_up=classes[second],
-        runner_up_probability=None if probabilities is None else float(probabilities[second]),
-        runner_up_score=float(logits[second]),
-        rejected=rejected,
-        **more,
-    )
+        return Scored(logits, None, 0.0)
+    return Scored(logits, calibration.probabilities(logits), calibration.threshold)

@@ -108,6 +108,10 @@ class Enrolment:
         """Examples of each class."""
         return {name: self.ways.count(way) for way, name in enumerate(self.classes)}
 
+    def require_new(self, examples: Sequence[Example]) -> None:
+        """PipelineError where one of them is enrolled already, before anything is computed."""
+        require_contents((*self.examples, *examples))
+
     def added(self, examples: Sequence[Example], cubes: np.ndarray) -> Self:
         """With more examples, of new classes or of those that are there. Not calibrated."""
         together = np.concatenate([self.cubes, cubes])  # [n, c, t, h, w]

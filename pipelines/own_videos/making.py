@@ -1,12 +1,14 @@
 """Enrolment: from settings and example clips to an `Enrolment`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...cache import console
 from ...cache.spec import FeatureSpec
 from ...cache.text import shown
 from ..errors import PipelineError
@@ -150,7 +152,7 @@ def make_cubes(
     known: Mapping[str, np.ndarray],
     workers: int | None,
     timeout_s: float,
-    advance: Callable[[int], None] | None,
+    progress: bool,
 ) -> tuple[list[Example], np.ndarray]:
     """(examples, cubes float16 [n, c, t, h, w]) of the clips that can be used; the others join `support.failures`.
 
@@ -160,7 +162,9 @@ def make_cubes(
     cubes: list[np.ndarray] = []
     new = [clip for clip in support.clips if clip.example.sha256 not in known]
     ahead = decode_ahead([Asked(c.path, c.links) for c in new], spec, workers=workers, timeout_s=timeout_s)
-    try:
+    with ExitStack() as held:
+        held.callback(ahead.close)
+        bar = held.enter_context(console.Progress(len(support.clips), "enrol", "clips")) if progress else None
         for clip in support.clips:
             note, cube = "", known.get(clip.example.sha256)
             if cube is None:
@@ -170,10 +174,8 @@ def make_cubes(
             else:
                 examples.append(replace(clip.example, note=note) if note else clip.example)
                 cubes.append(cube)
-            if advance is not None:
-                advance(1)
-    finally:
-        ahead.close()
+            if bar is not None:
+                bar.advance()
     _require_examples(support.clips, examples, support.failures)
     return examples, np.stack(cubes) if cubes else np.zeros((0, *spec.cube_shape), np.float16)  # [n, c, t, h, w]
 
