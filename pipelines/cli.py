@@ -10,6 +10,8 @@ from ..cache.threads import spin_briefly
 from ..fewshot import cli_options as options
 from . import profile_cli, sweep_cli
 from .finetuning.cli import command as finetune
+from .own_videos.classify_cli import command as classify
+from .own_videos.enrol_cli import command as enrol
 
 
 @click.group(
@@ -23,6 +25,8 @@ def cli() -> None:
     \b
     Examples:
       mastaf demo
+      mastaf enrol --support my_classes/ --out my.classes
+      mastaf classify --classes my.classes clip.mp4
       mastaf two-stage --root my_videos/
       mastaf finetune --backbone r3d-tiny --dataset motion --recipe classify --weights random
     """
@@ -100,6 +104,8 @@ def two_stage(json_file: Path | None, **given: Any) -> int:
 cli.add_command(finetune, "finetune")
 cli.add_command(sweep_cli.command, "sweep")
 cli.add_command(profile_cli.command, "profile")
+cli.add_command(enrol, "enrol")
+cli.add_command(classify, "classify")
 
 
 def main() -> None:
