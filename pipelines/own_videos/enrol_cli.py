@@ -13,13 +13,11 @@ from ...fewshot import cli_options as options
 _SETTINGS = ("backbone", "revision", "layer", "time", "frames", "size", "resize", "precision", "checkpoint", "method")
 
 
-def _pairs(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
-    """`OLD=NEW` -> (OLD, NEW); the last `=` divides, so that OLD may have one."""
-    parts = [value.rpartition("=") for value in values]
-    for value, (old, _, new) in zip(values, parts, strict=True):
-        if not old or not new:
+def _pairs(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if not value.strip("=").count("="):
             raise click.BadParameter(f"'{value}' must be OLD=NEW")
-    return [(old, new) for old, _, new in parts]
+    return values
 
 
 WHAT = console.several(
@@ -89,7 +87,7 @@ def command(
     out: Path,
     add: Path | None,
     remove: tuple[str, ...],
-    rename: list[tuple[str, str]],
+    rename: tuple[str, ...],
     calibrate: StorePath | None,
     json_file: Path | None,
     **given: Any,

@@ -25,15 +25,22 @@ def enrol(support: Path, out: Path, **settings: Any) -> dict[str, Any]:
 
 
 def change(
-    out: Path, *, add: Path | None, remove: Sequence[str], rename: Sequence[tuple[str, str]], **settings: Any
+    out: Path, *, add: Path | None, remove: Sequence[str], rename: Sequence[str], **settings: Any
 ) -> dict[str, Any]:
-    """Change the classes of a file: what goes, then names, then what comes. Returns what `--json` holds."""
+    """Change the classes of a file: what goes, then names (OLD=NEW), then what comes. Returns what `--json` holds."""
     if not out.is_file():
         raise PipelineError(f"classes {out} must be a file that `mastaf enrol` wrote; make it with --support DIR")
     require_writable(out)
     made = FewShotClassifier.load(out, progress=True, **settings)
-    made.change(remove=remove, rename=rename, add=add)
+    made.change(remove=remove, rename=[_pair(text, made.enrolment.classes) for text in rename], add=add)
     return _finish(made, out)
+
+
+def _pair(text: str, classes: Sequence[str]) -> tuple[str, str]:
+    """`OLD=NEW` -> (OLD, NEW). Names may have a `=` themselves, so it is the first that leaves a class before it."""
+    parts = text.split("=")
+    pairs = [("=".join(parts[:n]), "=".join(parts[n:])) for n in range(1, len(parts))]
+    return next((pair for pair in pairs if pair[0] in classes), pairs[0])
 
 
 def _finish(made: FewShotClassifier, out: Path) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def _with_run(settings: Settings, checkpoint: Path, device: str) -> Begun:
     from ...fewshot.training.run_config import read_config
 
     if not checkpoint.exists():
-        raise PipelineError(f"checkpoint ({checkpoint}) does not exist; give the folder that mastaf-fewshot train wrote")
+        raise PipelineError(f"checkpoint ({checkpoint}) must exist; give the folder that mastaf-fewshot train wrote")
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
     there = read_config(folder).spec
     settings = replace(settings, weights=settings.weights or tuned_weights(folder))

@@ -10,6 +10,8 @@ def require_writable(target: Path) -> None:
     """Make the folder of a file to come. PipelineError where the file is a folder, OSError where none can be made."""
     if target.is_dir():
         raise PipelineError(f"out ({target}) must be a file, but is a folder; give a name inside it")
+    if target.parent.exists() and not target.parent.is_dir():
+        raise PipelineError(f"out ({target}) must be in a folder, but {target.parent} is a file; give another name")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryFile(dir=target.parent, prefix=f".{target.name}."):
