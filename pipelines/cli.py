@@ -11,6 +11,8 @@ from ..extract.cli_options import BACKBONE, DATASET, WEIGHTS
 from ..fewshot import cli_options as options
 from . import profile_cli, sweep_cli
 from .finetuning.cli import command as finetune
+from .own_videos.classify_cli import command as classify
+from .own_videos.enrol_cli import command as enrol
 
 
 @click.group(
@@ -24,6 +26,8 @@ def cli() -> None:
     \b
     Examples:
       mastaf demo
+      mastaf enrol --support my_classes/ --out my.classes
+      mastaf classify --classes my.classes clip.mp4
       mastaf two-stage --root my_videos/
       mastaf finetune --backbone r3d-tiny --dataset motion --recipe classify --weights random
     """
@@ -110,6 +114,8 @@ def two_stage(json_file: Path | None, **given: Any) -> int:
 cli.add_command(finetune, "finetune")
 cli.add_command(sweep_cli.command, "sweep")
 cli.add_command(profile_cli.command, "profile")
+cli.add_command(enrol, "enrol")
+cli.add_command(classify, "classify")
 
 
 def main() -> None:
