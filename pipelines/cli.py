@@ -10,6 +10,7 @@ from ..cache.threads import spin_briefly
 from ..fewshot import cli_options as options
 from . import profile_cli, sweep_cli
 from .finetuning.cli import command as finetune
+from .reporting.cli import command as report
 
 
 @click.group(
@@ -100,6 +101,7 @@ def two_stage(json_file: Path | None, **given: Any) -> int:
 cli.add_command(finetune, "finetune")
 cli.add_command(sweep_cli.command, "sweep")
 cli.add_command(profile_cli.command, "profile")
+cli.add_command(report, "report")
 
 
 def main() -> None:
