@@ -13,6 +13,7 @@ from . import profile_cli, sweep_cli
 from .finetuning.cli import command as finetune
 from .own_videos.classify_cli import command as classify
 from .own_videos.enrol_cli import command as enrol
+from .reporting.cli import command as report
 
 
 @click.group(
@@ -116,6 +117,7 @@ cli.add_command(sweep_cli.command, "sweep")
 cli.add_command(profile_cli.command, "profile")
 cli.add_command(enrol, "enrol")
 cli.add_command(classify, "classify")
+cli.add_command(report, "report")
 
 
 def main() -> None:
