@@ -11,6 +11,12 @@ from ...fewshot.methods.base import Method
 from ...fewshot.methods.registry import load_method
 from ..errors import PipelineError
 
+# The head that is shown where none is named: it has maps, and nothing to train.
+UNTRAINED = {"meta_learner": False}
+UNTRAINED_WORDS = (
+    "no head is named: MASTAF without its meta-learner, which needs no training (--checkpoint gives another)"
+)
+
 
 def attend(
     method: Method, name: str, episode: Episode, random: EpisodeRandom
@@ -23,8 +29,7 @@ def attend(
     with torch.no_grad():
         maps = {name: map_[0].float().cpu().numpy() for name, map_ in method.attention(episode).items()}
         if not maps:
-            variant = variant_name(method.describe())
-            raise _no_maps(f"'{name}' ({variant})" if variant else f"'{name}'")
+            raise no_maps(name, method)
         logits = method.score(episode, random)[0].float().cpu().numpy()  # [q, way]
     if not np.isfinite(logits).all() or not all(np.isfinite(map_).all() for map_ in maps.values()):
         raise PipelineError("scores or maps of the episode are not finite; the weights are unusable, train again")
@@ -39,15 +44,17 @@ def methods_with_maps() -> list[str]:
 def require_maps(name: str) -> None:
     """Raise PipelineError for a method that has no maps whatever its weights: before anybody trains it for them."""
     if not _may_have_maps(name):
-        raise _no_maps(f"'{name}'")
+        raise no_maps(name)
 
 
 def _may_have_maps(name: str) -> bool:
     return load_method(name).attention is not Method.attention
 
 
-def _no_maps(called: str) -> PipelineError:
-    others = ", ".join(methods_with_maps())
+def no_maps(name: str, method: Method | None = None) -> PipelineError:
+    """The error for a head that has nothing to show."""
+    variant = None if method is None else variant_name(method.describe())
+    called, others = f"'{name}' ({variant})" if variant else f"'{name}'", ", ".join(methods_with_maps())
     return PipelineError(f"method {called} has no attention maps to show; methods that have some: {others}")
 
 

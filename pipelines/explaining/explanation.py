@@ -38,7 +38,8 @@ class Explanation:
     head: the head in words; title: which episode; classes: name of each way; supports: of each way its shots; queries;
     labels: the true way of each query, None where nobody knows; logits: [q, way]; maps: by name, as `Method.attention`
     gives them, without their first axis: class_* [way, t, h, w] or [q, way, t, h, w], query_* [q, t, h, w] or [q, way,
-    t, h, w]. A class's map is of the mean of its shots.
+    t, h, w]. A class's map is of the mean of its shots. calibrated: probabilities [q, way] where something calibrated
+    the logits; verdicts: what is said of the first way of each query, `predicted` for all if there are none.
     """
 
     head: str
@@ -49,6 +50,8 @@ class Explanation:
     labels: Sequence[int | None]
     logits: NDArray[np.floating]
     maps: Mapping[str, NDArray[np.floating]]
+    calibrated: NDArray[np.floating] | None = None
+    verdicts: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         q, way = self.logits.shape
@@ -67,9 +70,20 @@ class Explanation:
 
     @cached_property
     def probabilities(self) -> NDArray[np.float64]:
-        """The softmax of the logits over ways, [q, way]."""
+        """Calibrated, else the softmax of the logits over ways, [q, way]."""
+        if self.calibrated is not None:
+            return self.calibrated.astype(np.float64)
         shifted = np.exp(self.logits.astype(np.float64) - self.logits.max(axis=1, keepdims=True))
         return shifted / shifted.sum(axis=1, keepdims=True)
+
+    @property
+    def probability_words(self) -> str:
+        """What the probabilities are."""
+        return "softmax of the logits, not calibrated" if self.calibrated is None else "probabilities, calibrated"
+
+    def verdict(self, q: int) -> str:
+        """What is said of a query's first way."""
+        return self.verdicts[q] if self.verdicts else "predicted"
 
     def ranking(self, q: int) -> list[int]:
         """The ways of a query, best first; equal ones in the order of the episode."""

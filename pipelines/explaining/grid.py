@@ -100,7 +100,7 @@ def _draw_strips(sheet: Sheet, strips: Sequence[Strip | None], chosen: list[int]
 
 def header_height(explanation: Explanation) -> int:
     """Pixels that `draw_header` takes."""
-    return MARGIN + LINE * (3 + max(len(explanation.classes), 2 * len(explanation.kinds)))
+    return MARGIN + LINE * (4 + max(len(explanation.classes), 2 * len(explanation.kinds)))
 
 
 def draw_header(sheet: Sheet, explanation: Explanation, q: int) -> None:
@@ -110,11 +110,12 @@ def draw_header(sheet: Sheet, explanation: Explanation, q: int) -> None:
     sheet.write(explanation.head, MARGIN, y, size=17, bold=True, room=room)
     sheet.write(f"{explanation.title} · query: {explanation.queries[q].name}", MARGIN, y + LINE, room=room)
     y += 2 * LINE + LINE // 2
+    sheet.write(f"scores ({explanation.probability_words})", MARGIN, y, size=12, ink=GREY, room=room - 2 * _LEGEND)
     left = sheet.width - MARGIN - 2 * _LEGEND
     names = min(max(left - MARGIN - _BAR - 260, 80), 360)
     for place, way in enumerate(explanation.ranking(q)):
         share = float(explanation.probabilities[q, way])
-        line, best = y + place * LINE, place == 0
+        line, best = y + (place + 1) * LINE, place == 0
         sheet.write(explanation.classes[way], MARGIN, line, room=names - 8, bold=best)
         filled = max(round(_BAR * share), 1)
         sheet.fill(MARGIN + names, line - 6, filled, 12, _BEST_COLOUR if best else _BAR_COLOUR)
@@ -144,7 +145,7 @@ def write_way(sheet: Sheet, explanation: Explanation, q: int, way: int, x: int, 
 
 def _score(explanation: Explanation, q: int, way: int) -> str:
     """`62.1 %  (logit 9.31)  predicted, true class`."""
-    words = ["predicted"] if way == explanation.ranking(q)[0] else []
+    words = [explanation.verdict(q)] if way == explanation.ranking(q)[0] else []
     words += ["true class"] if way == explanation.labels[q] else []
     share, logit = float(explanation.probabilities[q, way]), float(explanation.logits[q, way])
     return f"{100 * share:.1f} %  (logit {logit:.3g})  {', '.join(words)}".rstrip()

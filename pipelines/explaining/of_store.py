@@ -18,7 +18,7 @@ from ...fewshot.episodes.randomness import EpisodeRandom
 from ...fewshot.head import Head, find_head
 from ...fewshot.methods.registry import naming_plugin
 from ..errors import PipelineError
-from .attention import attend, head_words, require_maps
+from .attention import UNTRAINED, UNTRAINED_WORDS, attend, head_words, require_maps
 from .explanation import Explanation
 from .same_cubes import require_same_cubes
 from .store_clips import decode_rows
@@ -56,6 +56,9 @@ def explain_episode(
     chosen = resolve_device(device)
     if method is not None:
         require_maps(method)
+    if run is None and method is None and not method_keywords:
+        console.say(UNTRAINED_WORDS)
+        method_keywords = UNTRAINED
     asked = {"way": episodes.get("way") or 5, "shot": episodes.get("shot") or 1}
     head = find_head(store, run, method, method_keywords or {}, **asked, device=chosen)
     bank = FeatureBank(store, split, allow_partial=allow_partial, device=chosen)

@@ -6,29 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
-from ...cache.spec import FeatureSpec
 from ...cache.store import Store
 from ...extract.datasets.links import Links
 from ...extract.decoding.decode import Clip, decode_clip
-from ...extract.decoding.pixels import PixelRule
 from ...extract.engine.workers import default_workers
 from ...extract.errors import VideoError
 from ..errors import PipelineError
+from ..own_videos.live import pixel_rule_of
 from .explanation import Seen
-
-
-def pixel_rule_of(spec: FeatureSpec) -> PixelRule:
-    """How frames became the input of the backbone that made these cubes."""
-    return PixelRule(
-        resize=spec.resize,
-        resize_size=spec.resize_size,
-        size=spec.size,
-        scaler=spec.scaler,
-        scale=spec.scale,
-        offset=spec.offset,
-        mean=spec.mean,
-        std=spec.std,
-    )
 
 
 def decode_rows(

@@ -20,6 +20,7 @@ from mastaf.fewshot.episodes.episode import Episode
 from mastaf.fewshot.episodes.randomness import EpisodeRandom
 from mastaf.fewshot.evaluate import evaluate_fully
 from mastaf.fewshot.methods.registry import load_method
+from mastaf.fewshot.support_set import SupportSet
 from mastaf.pipelines.errors import PipelineError
 from mastaf.pipelines.explaining.attention import attend, methods_with_maps
 from mastaf.pipelines.explaining.explanation import Explanation, Seen
@@ -79,7 +80,8 @@ def test_frames_scores_and_maps_are_those_of_the_evaluation(cubes, tmp_path):
 def test_the_command_writes_grid_film_and_scores(cubes, mastaf, tmp_path):
     out, summary = tmp_path / "out", tmp_path / "s.json"
     status, said, _ = mastaf(
-        "explain", "--features", cubes.path, "--episode", 3, "--shot", 2, *WORDS, "--out", out, "--json", summary
+        *("explain", "--features", cubes.path, "--episode", 3, "--shot", 2, *WORDS, "--columns", 2),
+        *("--out", out, "--json", summary),
     )
     assert status == 0
     found = json.loads(summary.read_text())
@@ -94,6 +96,57 @@ def test_the_command_writes_grid_film_and_scores(cubes, mastaf, tmp_path):
     film = decode_clip(out / "query1.mp4", frames=32, rule=load_backbone("r3d-tiny").pixels)
     assert not film.note
     assert np.ptp(film.pixels[0].astype(int) - film.pixels[4]) > 20  # it moves
+
+
+def test_clips_of_ones_own_are_shown_without_a_store(cubes, mastaf, tmp_path):
+    support, out = Path(cubes.header.provenance["root"]), tmp_path / "out"
+    query, broken = tmp_path / "<i>query.mp4", tmp_path / "no video.mp4"
+    shutil.copy(support / "Ходьба 走る" / "clip3.mp4", query)
+    broken.write_text("no video")
+    ask = ("explain", "--support", support, "--no-film", "--columns", 2, "--out", out)
+    status, said, _ = mastaf(*ask, "--query", query, "--query", support / "frames" / "clip0")
+    assert status == 0
+    assert "MASTAF without its meta-learner" in said
+    found = json.loads((out / "explanation.json").read_text())
+    assert [one["predicted"] for one in found["queries"]] == ["Ходьба 走る", "frames"]  # each is its own example, too
+    assert {path.name for path in out.glob("query2*")} == {
+        f"query2{end}.png" for end in ("", "_rank1", "_rank2", "_rank3")
+    }
+    status, _, error = mastaf(*ask, "--query", broken)
+    assert (status, error.count("\n")) == (2, 1)
+    assert f"{broken}: not a video" in error
+
+
+def test_options_of_stores_and_of_clips_do_not_mix(cubes, mastaf):
+    for words, reason in (
+        (("--support", "x", "--query", "y", "--way", 3), "--way cannot go with --support"),
+        (("--features", cubes.path, "--episode", 3, "--query", "y"), "--query cannot go with --features"),
+        (("--features", cubes.path), "--features needs --episode N"),
+        (("--support", "x"), "--support needs --query CLIP"),
+        ((), "give --features STORE and --episode N, or --support DIR and --query CLIP"),
+    ):
+        status, _, error = mastaf("explain", *words)
+        assert (status, error.count("\n")) == (2, 1)
+        assert reason in error
+
+
+@pytest.mark.parametrize("name", methods_with_maps())
+def test_maps_of_a_support_set_are_those_of_the_episode_that_it_is(name):
+    torch.manual_seed(0)
+    shape = (8, 3, 4, 2)
+    method = load_method(name).build(cube_shape=shape, n_train_classes=0).eval()
+    cubes = torch.rand(7, *shape).half()
+    episode = Episode(
+        cubes[:6].float().unflatten(0, (1, 3, 2)),
+        cubes[None, 6:].float(),
+        torch.zeros(1, 1, dtype=torch.long),
+        torch.full((1, 3), -1),
+    )
+    found = SupportSet(method, cubes[:6].numpy(), [0, 0, 1, 1, 2, 2]).attention(cubes[6].numpy())
+    wanted = method.attention(episode)
+    assert found.keys() == wanted.keys()
+    for kind, map_ in wanted.items():
+        np.testing.assert_allclose(found[kind], map_[0].detach(), rtol=1e-4, atol=1e-7)
 
 
 def made_up(rng: np.random.Generator, *, size: int, frames: int, way: int = 2, **maps: tuple[int, ...]) -> Explanation:
