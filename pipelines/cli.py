@@ -11,6 +11,7 @@ from ..fewshot import cli_options as options
 from . import profile_cli, sweep_cli
 from .explaining.cli import command as explain
 from .finetuning.cli import command as finetune
+from .serving.cli import command as serve
 
 
 @click.group(
@@ -100,6 +101,7 @@ def two_stage(json_file: Path | None, **given: Any) -> int:
 
 cli.add_command(finetune, "finetune")
 cli.add_command(explain, "explain")
+cli.add_command(serve, "serve")
 cli.add_command(sweep_cli.command, "sweep")
 cli.add_command(profile_cli.command, "profile")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ...cache import console
+from ...cache.spec import FeatureSpec
 from ...cache.text import shown
 from ...extract.decoding.decode import TIMEOUT_S, decode_clip
 from ...extract.errors import VideoError
@@ -33,7 +34,7 @@ def explain_clips(
     for note in classifier.notes_:
         console.say(f"note: {note}")
     answering, enrolment = classifier.answering, classifier.enrolment
-    asked = [see(query, enrolment) for query in queries]
+    asked = [see(query, enrolment.spec) for query in queries]
     supports = _supports(support, enrolment, follow_links)
     shown = [explain_query(answering, seen, supports) for seen in asked]
     facts = {"recipe": enrolment.spec.recipe, "method": enrolment.head.method, "run": enrolment.head.run or None}
@@ -50,9 +51,8 @@ def with_head(settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, "method": "mastaf", "method_keywords": UNTRAINED}
 
 
-def see(path: Path, enrolment: Enrolment, *, name: str = "", timeout_s: float = TIMEOUT_S, links: Any = None) -> Seen:
-    """A clip as the backbone of these classes sees it. PipelineError where it cannot be read."""
-    spec = enrolment.spec
+def see(path: Path, spec: FeatureSpec, *, name: str = "", timeout_s: float = TIMEOUT_S, links: Any = None) -> Seen:
+    """A clip as the backbone of a recipe sees it. PipelineError where it cannot be read."""
     try:
         clip = decode_clip(
             path,
@@ -107,7 +107,7 @@ def _supports(folder: Path, enrolment: Enrolment, follow_links: bool) -> list[li
             raise PipelineError(
                 f"'{shown(example.name)}' was changed while it was read; run again when nothing writes it"
             )
-        found[way].append(see(clip.path, enrolment, name=example.name, links=clip.links))
+        found[way].append(see(clip.path, enrolment.spec, name=example.name, links=clip.links))
     return found
 
 
