@@ -11,6 +11,7 @@ from ..fewshot import cli_options as options
 from . import profile_cli, sweep_cli
 from .explaining.cli import command as explain
 from .finetuning.cli import command as finetune
+from .reporting.cli import command as report
 from .serving.cli import command as serve
 
 
@@ -104,6 +105,7 @@ cli.add_command(explain, "explain")
 cli.add_command(serve, "serve")
 cli.add_command(sweep_cli.command, "sweep")
 cli.add_command(profile_cli.command, "profile")
+cli.add_command(report, "report")
 
 
 def main() -> None:
