@@ -5,8 +5,10 @@ is not listed here gets 404; the page needs none of it, as its pictures are insi
 """
 
 import asyncio
+import contextlib
 import json
 import re
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,7 @@ class Guard:
         if not length.isdigit():
             await _answer(send, 411, "an upload must say how long it is")
             return
+        self._sweep()
         if _bytes_below(self._folder) + int(length) > self._most:
             await _answer(send, 413, "too much is being uploaded; try again later, or a smaller clip")
             return
@@ -90,6 +93,14 @@ class Guard:
         except TimeoutError:
             if not begun:
                 await _answer(send, 408, "the upload took too long")
+
+    def _sweep(self) -> None:
+        """Delete uploads that nobody asked about in all the time that uploading and reading one may take."""
+        begun = time.time() - 4 * self._timeout_s
+        for path in self._folder.rglob("*"):
+            with contextlib.suppress(OSError):
+                if path.is_file() and path.stat().st_mtime < begun:
+                    path.unlink()
 
     async def _post(self, scope: Any, receive: Receive, send: Send) -> None:
         """A request whose body names files: uploads alone, no path of this machine and no address elsewhere."""
@@ -139,10 +150,8 @@ def _is_below(path: str, folder: Path) -> bool:
 def _bytes_below(folder: Path) -> int:
     total = 0
     for path in folder.rglob("*"):
-        try:
+        with contextlib.suppress(OSError):  # deleted meanwhile
             total += path.lstat().st_size
-        except OSError:  # deleted meanwhile
-            continue
     return total
 
 

@@ -11,13 +11,15 @@ TITLE = "mastaf: recognise an action from a few clips"
 _KEPT_S = 3600  # what a visitor enrolled, after the last time that it was used
 
 _CSS = """
-.quiet { color: var(--body-text-color-subdued); }
+.quiet { opacity: .75; font-weight: normal; }
 .label { font-size: 1.6rem; margin: .2rem 0; overflow-wrap: anywhere; }
+.label .quiet { font-size: 1rem; }
 .problems { color: var(--error-text-color, #b91c1c); overflow-wrap: anywhere; }
 .scores, .classes { width: 100%; border-collapse: collapse; }
 .scores td, .classes td, .classes th { padding: .25rem .5rem; text-align: left; overflow-wrap: anywhere; }
-.scores caption { text-align: left; padding: .25rem .5rem; color: var(--body-text-color-subdued); }
-.scores .bar { width: 40%; }
+.scores caption { text-align: left; padding: .25rem .5rem; opacity: .75; }
+.scores .bar { width: 35%; }
+.scores .number { white-space: nowrap; }
 .scores .bar div { height: .8rem; background: #0b57a4; border-radius: 2px; min-width: 1px; }
 .grid { margin: 0; overflow-x: auto; }
 .grid img { min-width: 46rem; width: 100%; }

@@ -49,11 +49,11 @@ def picture_html(explanation: Explanation) -> str:
 
 
 def _row(explanation: Explanation, way: int) -> str:
-    share = float(explanation.probabilities[0, way])
+    share, logit = float(explanation.probabilities[0, way]), float(explanation.logits[0, way])
     return (
         f"<tr><td>{_text(explanation.classes[way])}</td>"
         f"<td class='bar'><div style='width: {100 * share:.1f}%'></div></td>"
-        f"<td>{100 * share:.1f} %</td><td class='quiet'>logit {float(explanation.logits[0, way]):.3g}</td></tr>"
+        f"<td class='number'>{100 * share:.1f} %</td><td class='number quiet'>logit {logit:.3g}</td></tr>"
     )
 
 
