@@ -48,6 +48,20 @@ class SupportSet:
         queries = self._reduced(cubes) if self.method.readout != "cube" else torch.from_numpy(cubes)
         return self._finite([self._score(query, None) for query in queries])
 
+    def attention(self, cube: np.ndarray) -> dict[str, np.ndarray]:
+        """The head's maps of a video float16 [c, t, h, w], as `Method.attention` gives them, without their first axis;
+        {} for a head that has none. A class is the mean of its examples where the head reads it so."""
+        asked = torch.from_numpy(cube).to(self.device, torch.float32)[None, None]  # [1, 1, c, t, h, w]
+        if self.method.readout != "cube":
+            return {}
+        with torch.no_grad():
+            if self.method.reads_maps:
+                support = self._means.unflatten(-1, self._cube_shape[1:])[None, :, None]  # [1, way, 1, c, t, h, w]
+            else:
+                support = self._support
+            maps = self.method.attention(Episode(support, asked, *self._unknown()))
+        return {name: map_[0].float().cpu().numpy() for name, map_ in maps.items()}
+
     def leave_one_out(self, most: int) -> tuple[np.ndarray, np.ndarray]:
         """(logits float32 [m, way], ways int64 [m]) of the examples, each against the others without it.
 
@@ -66,9 +80,12 @@ class SupportSet:
             if self.method.reads_maps:
                 return self._score_maps(asked, without)[0, 0]
             support = self._support if without is None else self._gather(without)
-            ids, labels = torch.full((1, self.way), -1), torch.zeros(1, 1, dtype=torch.int64)
-            episode = Episode(support, asked, labels.to(self.device), ids.to(self.device))
-            return self.method.score(episode, EpisodeRandom())[0, 0]
+            return self.method.score(Episode(support, asked, *self._unknown()), EpisodeRandom())[0, 0]
+
+    def _unknown(self) -> tuple[Tensor, Tensor]:
+        """Labels [1, 1] and class ids [1, way] of an episode about which nothing is known."""
+        labels = torch.zeros(1, 1, dtype=torch.int64, device=self.device)
+        return labels, torch.full((1, self.way), -1, device=self.device)
 
     def _score_maps(self, asked: Tensor, without: int | None) -> Tensor:
         """Logits [1, 1, way] from relation maps."""
@@ -94,8 +111,7 @@ class SupportSet:
         classes, own = self._means, self._class_self  # [way, c, L], [way, L, L]
         queries = asked.flatten(3)  # [1, 1, c, L]
         maps = RelationMaps(classes[None], queries, class_self=None if own is None else own[None])
-        labels = torch.zeros(1, 1, dtype=torch.int64, device=self.device)
-        ids = torch.full((1, self.way), -1, device=self.device)
+        labels, ids = self._unknown()
         shape: tuple[int, int, int, int] = tuple(self.method.describe()["cube_shape"])
         return self.method.score_maps(RelatedEpisode(maps, classes[None], queries, labels, ids, shape))
 

@@ -10,10 +10,12 @@ from ..cache.threads import spin_briefly
 from ..extract.cli_options import BACKBONE, DATASET, WEIGHTS
 from ..fewshot import cli_options as options
 from . import profile_cli, sweep_cli
+from .explaining.cli import command as explain
 from .finetuning.cli import command as finetune
 from .own_videos.classify_cli import command as classify
 from .own_videos.enrol_cli import command as enrol
 from .reporting.cli import command as report
+from .serving.cli import command as serve
 
 
 @click.group(
@@ -113,6 +115,8 @@ def two_stage(json_file: Path | None, **given: Any) -> int:
 
 
 cli.add_command(finetune, "finetune")
+cli.add_command(explain, "explain")
+cli.add_command(serve, "serve")
 cli.add_command(sweep_cli.command, "sweep")
 cli.add_command(profile_cli.command, "profile")
 cli.add_command(enrol, "enrol")
