@@ -89,14 +89,26 @@ class SupportSet:
 
     def _score_maps(self, asked: Tensor, without: int | None) -> Tensor:
         """Logits [1, 1, way] from relation maps."""
+        if without is None:
+            return self._related(asked)
+        way = int(self._ways[without])
+        rest = np.setdiff1d(self._members[way], [without])
+        self._set_class(way, rest)  # and back: copies of a thousand classes would cost more than their scores
+        try:
+            return self._related(asked)
+        finally:
+            self._set_class(way, self._members[way])
+
+    def _set_class(self, way: int, rows: np.ndarray) -> None:
+        """Let some examples stand for a class."""
+        own = self._class_self
+        self._means[way] = self._mean(rows)
+        if own is not None:
+            own[way] = self_maps(self._means[way])
+
+    def _related(self, asked: Tensor) -> Tensor:
+        """Logits [1, 1, way] of a video [1, 1, c, t, h, w] from its relation maps with the classes."""
         classes, own = self._means, self._class_self  # [way, c, L], [way, L, L]
-        if without is not None:
-            way = int(self._ways[without])
-            classes = classes.clone()
-            classes[way] = self._mean(np.setdiff1d(self._members[way], [without]))
-            if own is not None:
-                own = own.clone()
-                own[way] = self_maps(classes[way])
         queries = asked.flatten(3)  # [1, 1, c, L]
         maps = RelationMaps(classes[None], queries, class_self=None if own is None else own[None])
         labels, ids = self._unknown()

@@ -95,7 +95,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """
     m, way = logits.shape
     scores = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)  # [m, way]
-    spread = float(np.abs(scores).max())
+    spread = float(np.abs(scores).max(initial=0))
     if m == 0 or way < 2 or spread == 0:
         return 1.0
     rest = 1 / (m + 2)

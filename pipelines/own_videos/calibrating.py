@@ -11,7 +11,7 @@ from .enrolment import Enrolment
 if TYPE_CHECKING:
     from ...fewshot.support_set import SupportSet
 
-MOST_LEFT_OUT = 1000  # examples that are left out in turn
+MOST_LEFT_OUT = 500  # examples that are left out in turn
 EPISODES = 1000
 _SPLITS = ("val", "test", "train")  # in the order in which they are asked
 

@@ -15,14 +15,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from ...cache.text import shown
 from ...extract.decoding.decode import TIMEOUT_S
 from ..errors import PipelineError
 from .answer import Answer
 from .answering import Answering
 from .calibrating import calibrate_classes
 from .classes_file import read_classes, write_classes
-from .enrolment import Enrolment
+from .enrolment import Enrolment, require_two_classes
 from .making import Settings, begin, make_cubes
 from .support import Given, Support, find_support, queries_in
 
@@ -167,24 +166,30 @@ class FewShotClassifier:
 
     def add(self, support: Given) -> Self:
         """Enrol more clips, of new classes or of those that are there; the others are not computed again."""
-        found, here = find_support(support, follow_links=self.follow_links), self.enrolment
-        old = {(e.class_name, e.sha256) for e in here.examples}
-        again = [clip for clip in found.clips if (clip.example.class_name, clip.example.sha256) in old]
-        found.notes.extend(f"'{shown(clip.example.name)}' is enrolled already" for clip in again)
-        more = replace(found, clips=[clip for clip in found.clips if clip not in again])
-        here.require_new([clip.example for clip in more.clips])
-        examples, cubes = make_cubes(more, self.answering.network, here.spec, known={}, **self._decoding)
-        self._take(here.added(examples, cubes) if examples else here, more)
-        return self
+        return self.change(add=support)
 
     def remove(self, name: str) -> Self:
         """Forget a class."""
-        self._take(self.enrolment.removed(name))
-        return self
+        return self.change(remove=[name])
 
     def rename(self, old: str, new: str) -> Self:
         """Call a class otherwise."""
-        self._take(self.enrolment.renamed(old, new))
+        return self.change(rename=[(old, new)])
+
+    def change(
+        self, *, remove: Sequence[str] = (), rename: Sequence[tuple[str, str]] = (), add: Given | None = None
+    ) -> Self:
+        """All three, in this order, and only then learn what scores mean."""
+        here, more = self.enrolment, None
+        for name in remove:
+            here = here.removed(name)
+        for old, new in rename:
+            here = here.renamed(old, new)
+        if add is not None:
+            more = here.new_among(find_support(add, follow_links=self.follow_links))
+            examples, cubes = make_cubes(more, self.answering.network, here.spec, known={}, **self._decoding)
+            here = here.added(examples, cubes) if examples else here
+        self._take(here, more)
         return self
 
     @property
@@ -192,9 +197,7 @@ class FewShotClassifier:
         return {"workers": self.workers, "timeout_s": self.timeout_s, "progress": self.progress}
 
     def _enrol(self, support: Support, reuse: "FewShotClassifier | None") -> None:
-        names = {clip.example.class_name for clip in support.clips}
-        if len(names) < 2:
-            raise PipelineError(f"classes ({len(names)}) must be two or more; add a folder of clips of another class")
+        require_two_classes({clip.example.class_name for clip in support.clips})
         begun = begin(self._settings, device=self.device)
         known: Mapping[str, np.ndarray] = {}
         if reuse is not None and reuse.enrolment.spec.recipe == begun.spec.recipe:
@@ -217,6 +220,7 @@ class FewShotClassifier:
 
     def _take(self, enrolment: Enrolment, support: Support | None = None) -> None:
         """Answer for what is enrolled now, and learn what its scores mean."""
+        require_two_classes(enrolment.classes)
         before = self.enrolment.calibration
         rate = self.reject_rate if self.reject_rate is not None else before.reject_rate if before else REJECT_RATE
         self._answer_for(enrolment, self.answering.loaded)

@@ -1,9 +1,9 @@
 """What is enrolled: classes, the cubes of their examples, and all that a new clip must be treated by as they were."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from ...cache.spec import FeatureSpec
 from ...cache.text import shown
 from ...fewshot.statistics.temperature import Calibration
 from ..errors import PipelineError
+
+if TYPE_CHECKING:
+    from .support import Support
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +111,15 @@ class Enrolment:
         """Examples of each class."""
         return {name: self.ways.count(way) for way, name in enumerate(self.classes)}
 
-    def require_new(self, examples: Sequence[Example]) -> None:
-        """PipelineError where one of them is enrolled already, before anything is computed."""
-        require_contents((*self.examples, *examples))
+    def new_among(self, support: "Support") -> "Support":
+        """The clips that are not enrolled yet, with a note on those that are. PipelineError where one is in another
+        class, before anything is computed."""
+        old = {(example.class_name, example.sha256) for example in self.examples}
+        again = [clip for clip in support.clips if (clip.example.class_name, clip.example.sha256) in old]
+        new = [clip for clip in support.clips if clip not in again]
+        require_contents((*self.examples, *(clip.example for clip in new)))
+        notes = [f"'{shown(clip.example.name)}' is enrolled already" for clip in again]
+        return replace(support, clips=new, notes=[*support.notes, *notes])
 
     def added(self, examples: Sequence[Example], cubes: np.ndarray) -> Self:
         """With more examples, of new classes or of those that are there. Not calibrated."""
@@ -121,8 +130,8 @@ class Enrolment:
         """Without a class. Not calibrated."""
         self._require_class(name)
         kept = [n for n, example in enumerate(self.examples) if example.class_name != name]
-        if len({self.ways[n] for n in kept}) < 2:
-            raise PipelineError(f"without '{shown(name)}' fewer than two classes would be left; add another first")
+        if not kept:
+            raise PipelineError(f"'{shown(name)}' is the only class, and cannot be removed; enrol anew")
         return self._changed(examples=tuple(self.examples[n] for n in kept), cubes=self.cubes[kept])
 
     def renamed(self, old: str, new: str) -> Self:
@@ -140,6 +149,12 @@ class Enrolment:
     def _require_class(self, name: str) -> None:
         if name not in self.classes:
             raise PipelineError(unknown_name("class", shown(name), map(shown, self.classes)))
+
+
+def require_two_classes(names: Collection[str]) -> None:
+    """PipelineError for fewer: an answer chooses between classes."""
+    if len(names) < 2:
+        raise PipelineError(f"classes ({len(names)}) must be two or more; add a folder of clips of another class")
 
 
 def require_contents(examples: Sequence[Example]) -> None:

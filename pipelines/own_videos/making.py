@@ -86,6 +86,8 @@ def _with_run(settings: Settings, checkpoint: Path, device: str) -> Begun:
     from ...fewshot.checkpoint import load_run_for
     from ...fewshot.training.run_config import read_config
 
+    if not checkpoint.exists():
+        raise PipelineError(f"checkpoint ({checkpoint}) must exist; give the folder that mastaf-fewshot train wrote")
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
     there = read_config(folder).spec
     settings = replace(settings, weights=settings.weights or tuned_weights(folder))

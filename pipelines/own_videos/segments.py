@@ -7,7 +7,7 @@ segments  |----rock----------|-chase---|
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +48,8 @@ def segments_of(
         except VideoError as error:
             failed.append(reason_in_one_line(error))
 
-    yield from merge(scores(), path, classes)
+    for answer in merge(scores(), path, classes):
+        yield replace(answer, note=windows.note)  # which is there with the last one
     for reason in failed:
         yield Answer(path=str(path), error=reason)
 

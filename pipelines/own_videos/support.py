@@ -130,4 +130,5 @@ def _below(scan: FolderScan, folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _holds_frames(folder: Path) -> bool:
-    return any(is_frame_name(entry.name) for entry in os.scandir(folder))
+    with os.scandir(folder) as entries:
+        return any(is_frame_name(entry.name) for entry in entries)
