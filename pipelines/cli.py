@@ -9,8 +9,12 @@ from ..cache import console
 from ..cache.threads import spin_briefly
 from ..fewshot import cli_options as options
 from . import profile_cli, sweep_cli
+from .explaining.cli import command as explain
 from .finetuning.cli import command as finetune
+from .own_videos.classify_cli import command as classify
+from .own_videos.enrol_cli import command as enrol
 from .reporting.cli import command as report
+from .serving.cli import command as serve
 
 
 @click.group(
@@ -24,6 +28,8 @@ def cli() -> None:
     \b
     Examples:
       mastaf demo
+      mastaf enrol --support my_classes/ --out my.classes
+      mastaf classify --classes my.classes clip.mp4
       mastaf two-stage --root my_videos/
       mastaf finetune --backbone r3d-tiny --dataset motion --recipe classify --weights random
     """
@@ -99,8 +105,12 @@ def two_stage(json_file: Path | None, **given: Any) -> int:
 
 
 cli.add_command(finetune, "finetune")
+cli.add_command(explain, "explain")
+cli.add_command(serve, "serve")
 cli.add_command(sweep_cli.command, "sweep")
 cli.add_command(profile_cli.command, "profile")
+cli.add_command(enrol, "enrol")
+cli.add_command(classify, "classify")
 cli.add_command(report, "report")
 
 

@@ -17,8 +17,10 @@ from ...cache.extras import require_extra
 from ..errors import PipelineError
 
 COLOURS = "inferno"  # even steps of a weight look even, also in print and to the colour-blind
-# How much of a frame's picture the colours cover, at the scale's lower end and at its upper one.
-_COVER = (0.35, 0.75)
+# How much of a frame's picture the colours cover, at the scale's lower end and at its upper one; and its middle grey
+# and contrast there: a bright place in a frame must not look like a large weight.
+_COVER = (0.5, 0.8)
+_MIDDLE, _CONTRAST = 110, 0.6
 _EVEN = 1e-3  # maps whose weights differ by less, relative to the largest, are even
 
 Pictures = NDArray[np.uint8]  # RGB
@@ -74,7 +76,8 @@ def spread(map_: NDArray[np.floating], frames: int, height: int, width: int) -> 
     t = map_.shape[0]
     steps = (2 * np.arange(frames) + 1) * t // (2 * frames)  # [frames]
     rows, columns = _between(map_.shape[1], height), _between(map_.shape[2], width)  # [height, h], [width, w]
-    return (rows @ map_.astype(np.float32) @ columns.T)[steps]  # [frames, height, width]
+    shown = rows @ map_.astype(np.float32) @ columns.T  # [t, height, width]
+    return shown[steps].astype(np.float32)  # [frames, height, width]
 
 
 def lay_over(frames: Pictures, map_: NDArray[np.floating], scale: Scale) -> Pictures:
@@ -88,13 +91,13 @@ def lay_over(frames: Pictures, map_: NDArray[np.floating], scale: Scale) -> Pict
         raise PipelineError(f"map {map_.shape} must be [t, h, w]")
     placed = scale.place(spread(map_, *frames.shape[:3]))  # [m, height, width]
     grey = frames @ np.array([0.299, 0.587, 0.114], np.float32)  # [m, height, width]
-    return _blend(grey, placed)
+    return _blend(_MIDDLE + _CONTRAST * (grey - 127), placed)
 
 
 def key_of_colours(width: int, height: int) -> Pictures:
     """The scale's colours, low at the left, over the middle grey of a frame: uint8 RGB [height, width, 3]."""
     placed = np.broadcast_to(np.linspace(0, 1, width, dtype=np.float32), (1, height, width))
-    return _blend(np.full((1, height, width), 127, np.float32), placed)[0]
+    return _blend(np.full((1, height, width), _MIDDLE, np.float32), placed)[0]
 
 
 def overlay_png(frames: Pictures, map_: NDArray[np.floating], *, scale: Scale | None = None, columns: int = 8) -> bytes:
