@@ -29,12 +29,12 @@ def _metadata(repo: str, config: RunConfig, records: Sequence[ResultRecord], lic
     results = [
         EvalResult(
             task_type="video-classification",
-            task_name=f"{r.way}-way {r.shot}-shot video classification",
+            task_name="few-shot video classification",
             dataset_type=r.dataset,
             dataset_name=r.dataset,
             dataset_split=r.split,
             metric_type="accuracy",
-            metric_name=f"accuracy of {r.episodes} episodes, ± {r.ci95:.4f}",
+            metric_name=f"{r.way}-way {r.shot}-shot accuracy, {r.episodes} episodes, ± {r.ci95:.4f}",
             metric_value=r.accuracy,
         )
         for r in records

@@ -329,3 +329,20 @@ def test_what_cannot_be_is_one_line(hub: FakeHub, call: Call, run: Path, toy_sto
         assert complaint.count("\n") == bool(words)
     assert not [line for line in hub.requests if line.endswith(".pt")]
     assert "me/x" not in hub.repos
+
+
+def test_every_option_that_takes_a_run_takes_one_of_the_hub() -> None:
+    from mastaf.fewshot.cli import cli as fewshot
+    from mastaf.fewshot.sharing.cli import RUN
+    from mastaf.pipelines.cli import cli as pipelines
+
+    commands = {**fewshot.commands, **pipelines.commands}
+    options = {
+        (name, option): parameter.type
+        for name, command in commands.items()
+        for parameter in command.params
+        for option in parameter.opts
+        if option in ("--checkpoint", "--head")
+    }
+    assert {name for name, _ in options} >= {"evaluate", "finetune", "enrol", "explain", "serve"}
+    assert set(options.values()) == {RUN}
