@@ -14,6 +14,7 @@ from .checkpoint import build_method, load_run
 from .episodes.queries import scored_queries
 from .errors import FewShotError
 from .methods.base import Method
+from .sharing.fetch import results_folder
 from .training.plan import scores_learn
 from .training.run_config import run_name
 
@@ -102,7 +103,7 @@ def head_of_run(path: Path, store: Store, *, device: torch.device) -> Head:
     return Head(
         method=run.method,
         name=config.method,
-        folder=run.folder,
+        folder=results_folder(run.folder),
         weights=run.weights,
         seed=config.seed,
         selected_on=run.selected_on,

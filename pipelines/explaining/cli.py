@@ -9,6 +9,7 @@ from click.core import ParameterSource
 from ...cache import console
 from ...cache.place import StorePath
 from ...fewshot import cli_options as options
+from ..own_videos.enrol_cli import HEAD, NETWORK
 
 _OF_STORE = console.several(
     click.option("--features", type=console.STORE, metavar="STORE", help="Store of cubes: an episode of it is shown."),
@@ -44,22 +45,16 @@ _STORE_ONLY = {
 _OF_CLIPS = console.several(
     options.path_option("--support", metavar="DIR", help="Clips of one's own instead of a store: CLASS/VIDEO."),
     options.path_option("--query", "clips", metavar="CLIP", multiple=True, help="Beside --support; may be repeated."),
-    click.option("--backbone", metavar="NAME", help="With --support  [default: the checkpoint's, else r3d-tiny]."),
-    click.option("--revision", metavar="NAME", help="With --support: of weights on the hub  [default: main]."),
+    NETWORK,
 )
-_CLIPS_ONLY = {"clips", "backbone", "revision"}
+# Weights may go with a store, too: they let its cubes be made again.
+_CLIPS_ONLY = {"clips", "backbone", "revision", "layer", "time", "frames", "size", "resize", "precision"}
 
 
 @click.command("explain")
 @_OF_STORE
 @_OF_CLIPS
-@options.path_option("--checkpoint", metavar="RUN", help="Folder that train wrote, or one of its weights files.")
-@options.METHOD
-@click.option(
-    "--weights",
-    metavar="FILE|DIR|hub",
-    help="Of the backbone. With --features: to check that the videos still give the store's cubes.",
-)
+@HEAD
 @click.option("--follow-links", is_flag=True, help="Also read videos whose symbolic links leave their folder.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto.")
 @click.option("--columns", type=click.IntRange(1), metavar="N", help="Frames of a video in a PNG  [default: by size].")
@@ -73,7 +68,8 @@ def command(
     """Show where a head looked: its attention over the frames of an episode, or of clips of one's own.
 
     Writes a PNG and an MP4 of each query, in which supports and query stand side by side as the backbone saw them,
-    with the scores of all ways. Without --checkpoint and --method the head is MASTAF without its meta-learner.
+    with the scores of all ways. Without --checkpoint and --method the head is MASTAF without its meta-learner. With
+    --features, --weights lets the store's cubes be made again, to see that its videos have not changed.
 
     \b
     Examples:

@@ -7,7 +7,7 @@ from ...fewshot.cli_options import words_of
 from ...fewshot.records import ResultRecord
 from ...fewshot.training.run_config import RunConfig
 
-UNKNOWN_STORE = "STORE"  # stands for one that was not found
+UNKNOWN_STORE, UNKNOWN_RUN = "STORE", "RUN"  # stand for those that were not found
 _TRAINED = ("method", "way", "shot", "query_mode", "queries", "train_episodes", "batch", "seed", "val_episodes")
 _TRAINED += ("val_every", "patience", "select_on", "lr", "optimiser", "weight_decay", "schedule", "step_every")
 _TRAINED += ("step_factor", "clip_norm", "label_smoothing", "train_precision")
@@ -21,6 +21,8 @@ def evaluate_command(record: ResultRecord, path: Path, *, store: str, run: Path 
         # Weights that are not the run's choice stand behind the name of their record.
         weights = run / f"{path.stem.rpartition('_')[2]}.safetensors"
         words += ["--checkpoint", str(weights if weights.is_file() else run)]
+    elif record.trained_on is not None:
+        words += ["--checkpoint", UNKNOWN_RUN]  # its results went elsewhere
     else:
         variant = None if record.variant is None else record.variant.split("/")[0]
         keywords = {"variant": variant, "preset": record.preset, "adapter": record.adapter or None}

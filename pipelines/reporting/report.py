@@ -14,7 +14,7 @@ from ...fewshot.statistics.found_records import Found, Refused, find_records
 from ...fewshot.training.run_config import RunConfig
 from ..errors import PipelineError
 from .blocks import Block, build_block, grouped, head_name
-from .commands import UNKNOWN_STORE
+from .commands import UNKNOWN_RUN, UNKNOWN_STORE
 from .curves import Score, learning_curves, shots_and_ways
 from .kinds import MOST_KINDS, KindPair, compare_kinds, corrected
 from .page import markup, page, render
@@ -189,5 +189,5 @@ def _page(
         curves=curves,
         curves_left_out=left_out,
         provenance=sorted(found.provenance, key=lambda one: one["number"]),
-        unknown=UNKNOWN_STORE,
+        unknown=f"{UNKNOWN_STORE} or {UNKNOWN_RUN}",
     )

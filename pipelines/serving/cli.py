@@ -6,6 +6,7 @@ import click
 
 from ...cache import console
 from ...fewshot import cli_options as options
+from ..own_videos.enrol_cli import HEAD, NETWORK
 
 
 @click.command("serve")
@@ -13,11 +14,8 @@ from ...fewshot import cli_options as options
     "--host", default="127.0.0.1", show_default=True, help="Address to listen on; the default is this machine alone."
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=7860, show_default=True, help="0: any that is free.")
-@click.option("--backbone", metavar="NAME", help="[default: the checkpoint's, else r3d-tiny]")
-@click.option("--weights", metavar="FILE|DIR|hub|random", help="Weights of the backbone  [default: its own].")
-@click.option("--revision", metavar="NAME", help="Branch, tag or commit of weights on the hub  [default: main].")
-@options.path_option("--checkpoint", metavar="RUN", help="A trained head: folder that train wrote, or a weights file.")
-@options.METHOD
+@NETWORK
+@HEAD
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N or auto.")
 @click.option("--max-mb", "clip_mb", type=click.IntRange(1), default=200, show_default=True, help="Largest upload.")
 @click.option("--max-classes", "classes", type=click.IntRange(2), default=20, show_default=True, help="Of one visitor.")
