@@ -194,7 +194,10 @@ def test_uploads_are_bounded_in_size_and_time(tmp_path):
 def served(tmp_path_factory) -> Iterator[tuple[str, Path]]:
     """The command at work: its address, and the folder that its uploads are in."""
     folder = tmp_path_factory.mktemp("served")
-    program = "from mastaf.pipelines.cli import main; main()"
+    program = (
+        "import sys; sys.addaudithook(lambda what, about: what in ('socket.connect', 'socket.getaddrinfo') and "
+        "print('NETWORK', about, flush=True)); from mastaf.pipelines.cli import main; main()"
+    )
     command = [sys.executable, "-c", program, "serve", "--port", "0", "--device", "cpu", "--max-mb", "2"]
     variables = os.environ | {"TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
@@ -202,13 +205,15 @@ def served(tmp_path_factory) -> Iterator[tuple[str, Path]]:
     ) as process:
         try:
             assert process.stdout is not None
-            lines = iter(process.stdout.readline, "")
-            address = next((found[0] for line in lines if (found := re.search(r"http://[\d.:]+/", line))), None)
-            assert address is not None, "the server ended before it served"
-            yield address, folder
+            said: list[str] = []
+            while not (found := re.search(r"http://[\d.:]+/", "".join(said[-1:]))):
+                said.append(process.stdout.readline())
+                assert said[-1], "the server ended before it served"
+            yield found[0], folder
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=30) == 75
             assert list(folder.iterdir()) == []
+            assert "NETWORK" not in "".join([*said, *process.stdout])  # nothing was asked of another machine
         finally:
             process.kill()
 
