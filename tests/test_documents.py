@@ -141,6 +141,8 @@ def test_every_block_is_fenced_and_marked(path: Path) -> None:
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.mark == "help"], ids=str)
 def test_command_lines_parse(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    # `--checkpoint hf:USER/REPO` is fetched as it is parsed; no test asks for a network.
+    monkeypatch.setattr("mastaf.fewshot.sharing.fetch.fetch_run", lambda name: Path(name.repo))
     for words in lines_of(block.text):
         try:
             check_line(words)
