@@ -26,7 +26,7 @@ from .statistics.pretraining import pretraining_of, random_weights
 
 # Beside a record: of which weights it is, and how long they took. Written last, so that a record without it counts as
 # one that was never finished.
-_SCORED = ".scored"
+SCORED = ".scored"
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ def write_evaluation(asked: Asked, logits: np.ndarray, *, start: float, scoring_
     if asked.head.weights is not None:
         proof = {"weights": _sha256(asked.head.weights), "record": _sha256(path), "seconds": scoring_s}
         write_json(_beside(path), proof)
-    return Evaluation(record.to_json(), path, predictions, _per_class(predictions), scoring_s)
+    return Evaluation(record.to_json(), path, predictions, per_class_of(predictions), scoring_s)
 
 
 def read_evaluation(asked: Asked) -> Evaluation | None:
@@ -135,7 +135,7 @@ def read_evaluation(asked: Asked) -> Evaluation | None:
     settled["pretraining"] = pretraining_of(asked.bank.store, asked.bank.split, predictions)
     if any(record[name] != value for name, value in settled.items()):
         return None
-    return Evaluation(record, path, predictions, _per_class(predictions), seconds)
+    return Evaluation(record, path, predictions, per_class_of(predictions), seconds)
 
 
 def _predictions(bank: FeatureBank, listing: Listing, logits: np.ndarray) -> Predictions:
@@ -152,13 +152,13 @@ def _predictions(bank: FeatureBank, listing: Listing, logits: np.ndarray) -> Pre
     )
 
 
-def _per_class(predictions: Predictions) -> dict[str, tuple[float, int]]:
+def per_class_of(predictions: Predictions) -> dict[str, tuple[float, int]]:
     correct, of_class = predictions.by_episode(predictions.correct), predictions.by_episode(predictions.query_class)
     return per_class_accuracy(correct, of_class, predictions.class_names)
 
 
 def _beside(path: Path) -> Path:
-    return path.with_name(path.name.removesuffix(".json") + _SCORED)
+    return path.with_name(path.name.removesuffix(".json") + SCORED)
 
 
 def _sha256(path: Path) -> str:

@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 
+from ..cache.spec import FeatureSpec
 from ..cache.store import Store
 from .checkpoint import build_method, load_run
 from .episodes.queries import scored_queries
 from .errors import FewShotError
 from .methods.base import Method
+from .sharing.fetch import results_folder
 from .training.plan import scores_learn
 from .training.run_config import run_name
 
@@ -101,7 +103,7 @@ def head_of_run(path: Path, store: Store, *, device: torch.device) -> Head:
     return Head(
         method=run.method,
         name=config.method,
-        folder=run.folder,
+        folder=results_folder(run.folder),
         weights=run.weights,
         seed=config.seed,
         selected_on=run.selected_on,
@@ -124,17 +126,7 @@ def head_without_run(
 
     Raises FewShotError for a head with parameters that training must set.
     """
-    with torch.random.fork_rng(devices=[]):
-        # No train classes: a global classifier would be trained for nothing.
-        method = build_method(name, keywords, spec=store.spec, n_train_classes=0)
-        if method.fits or scores_learn(method):
-            variant = variant_name(method.describe())
-            raise FewShotError(
-                f"the scores of {name}{f' ({variant})' if variant else ''} depend on parameters that must be trained; "
-                f"give the --checkpoint of a run of: mastaf-fewshot train --features {shlex.quote(str(store.path))} "
-                f"--method {name}"
-                + (", or take the head without parameters (--variant neighbor)" if name == "mastaf" else "")
-            )
+    method = untrained_method(name, keywords, store.spec, features=shlex.quote(str(store.path)))
     return Head(
         method=method.to(device),
         name=name,
@@ -150,6 +142,25 @@ def head_without_run(
         query_mode="single",
         queries=1,
     )
+
+
+def untrained_method(name: str, keywords: Mapping[str, Any], spec: FeatureSpec, *, features: str) -> Method:
+    """A method for cubes of a recipe whose scores need no training. features: what it could be trained on, in words.
+
+    Raises FewShotError for one with parameters that training must set.
+    """
+    with torch.random.fork_rng(devices=[]):
+        # No train classes: a global classifier would be trained for nothing.
+        method = build_method(name, keywords, spec=spec, n_train_classes=0)
+        if method.fits or scores_learn(method):
+            variant = variant_name(method.describe())
+            raise FewShotError(
+                f"the scores of {name}{f' ({variant})' if variant else ''} depend on parameters that must be trained; "
+                f"give the --checkpoint of a run of: mastaf-fewshot train --features {features} "
+                f"--method {name}"
+                + (", or take the head without parameters (--variant neighbor)" if name == "mastaf" else "")
+            )
+    return method
 
 
 def variant_name(words: Mapping[str, Any]) -> str | None:

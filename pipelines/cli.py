@@ -7,9 +7,15 @@ import click
 
 from ..cache import console
 from ..cache.threads import spin_briefly
+from ..extract.cli_options import BACKBONE, DATASET, WEIGHTS
 from ..fewshot import cli_options as options
 from . import profile_cli, sweep_cli
+from .explaining.cli import command as explain
 from .finetuning.cli import command as finetune
+from .own_videos.classify_cli import command as classify
+from .own_videos.enrol_cli import command as enrol
+from .reporting.cli import command as report
+from .serving.cli import command as serve
 
 
 @click.group(
@@ -23,6 +29,8 @@ def cli() -> None:
     \b
     Examples:
       mastaf demo
+      mastaf enrol --support my_classes/ --out my.classes
+      mastaf classify --classes my.classes clip.mp4
       mastaf two-stage --root my_videos/
       mastaf finetune --backbone r3d-tiny --dataset motion --recipe classify --weights random
     """
@@ -62,12 +70,21 @@ def demo(json_file: Path | None, **given: Any) -> int:
     "--root", metavar="DIR", help="Folder of the videos  [default: $MASTAF_DATA/<dataset>, else data/<dataset>]."
 )
 @click.option(
-    "--dataset", metavar="NAME", default="folder", show_default=True, help="A data set's name, or a CSV file."
+    "--dataset",
+    metavar="NAME",
+    type=DATASET,
+    default="folder",
+    show_default=True,
+    help="A data set's name, or a CSV file.",
 )
 @options.path_option("--split-files", metavar="DIR", help="Folder of the published split's list files.")
 @click.option("--follow-links", is_flag=True, help="Also read videos whose symbolic links leave the root.")
-@click.option("--backbone", metavar="NAME", default="r3d-tiny", show_default=True, help="Name of the backbone.")
-@click.option("--weights", metavar="FILE|DIR|hub|random", help="Weights of the backbone  [default: its own].")
+@click.option(
+    "--backbone", metavar="NAME", type=BACKBONE, default="r3d-tiny", show_default=True, help="Name of the backbone."
+)
+@click.option(
+    "--weights", metavar="FILE|DIR|hub|random", type=WEIGHTS, help="Weights of the backbone  [default: its own]."
+)
 @click.option("--revision", metavar="NAME", help="Branch, tag or commit of weights on the hub  [default: main].")
 @options.path_option(
     "--out", metavar="DIR", help="Output folder  [default: runs/<dataset, or folder's name>_<backbone>]."
@@ -98,8 +115,13 @@ def two_stage(json_file: Path | None, **given: Any) -> int:
 
 
 cli.add_command(finetune, "finetune")
+cli.add_command(explain, "explain")
+cli.add_command(serve, "serve")
 cli.add_command(sweep_cli.command, "sweep")
 cli.add_command(profile_cli.command, "profile")
+cli.add_command(enrol, "enrol")
+cli.add_command(classify, "classify")
+cli.add_command(report, "report")
 
 
 def main() -> None:

@@ -19,8 +19,10 @@ from ..fewshot.evaluate import evaluate
 from ..fewshot.statistics.comparison import Comparison
 from ..fewshot.statistics.table import percent, text_table
 from .errors import PipelineError
+from .reporting.report import make_report
 
 BACKBONE = "r3d-tiny"
+_MISTAKES = 3  # of each table, on the page at the end
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ def run_demo(
     write_json(out / "demo.json", report)
     write_bytes(out / "demo.md", (text + "\n").encode())
     console.say(f"\nwritten to {out / 'demo.md'} and {out / 'demo.json'}; {sum(stages.seconds.values()):.0f} s in all")
+    page = make_report(out, mistakes=_MISTAKES)
+    console.say(f"a page to look at, in any browser: {page['out']} ({page['bytes'] / 1e6:.1f} MB)")
     return report
 
 

@@ -1,7 +1,8 @@
-"""Small stores of made-up cubes, small models in the hub's format, object storage, and one thread, for tests."""
+"""Small stores of made-up cubes, small models in the hub's format, object storage, a browser, one thread: for tests."""
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -270,3 +272,56 @@ def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
         except OSError:
             time.sleep(0.05)
     pytest.fail("the S3 server did not start")
+
+
+@dataclass
+class Visit:
+    """A page that headless Chromium has open. page: playwright's; errors: what its console called an error, and what
+    no script caught; requests: every address that it asked for, itself first."""
+
+    page: Any
+    errors: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    @property
+    def is_too_wide(self) -> bool:
+        """Whether the page as a whole scrolls sideways."""
+        return self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+
+
+@pytest.fixture(scope="module")
+def _browser() -> Iterator[Any]:
+    """Debian's Chromium; ended with its module, as playwright's event loop keeps asyncio from others meanwhile."""
+    found = shutil.which("chromium")
+    if found is None:
+        reason = "needs a browser: apt-get install chromium"
+        # Where everything is meant to be checked, a test that did not run must not look like one that passed.
+        pytest.fail(reason) if "CI" in os.environ else pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # Root, as in containers, may not open Chromium's sandbox.
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=found, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def browser_page(_browser: Any) -> Iterator[Callable[..., Visit]]:
+    """browser_page(url, *, width=1280, height=800, dark=False) -> Visit, loaded; as often as a test wants."""
+    contexts = []
+
+    def visit(url: str, *, width: int = 1280, height: int = 800, dark: bool = False) -> Visit:
+        scheme = "dark" if dark else "light"
+        contexts.append(_browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme))
+        found = Visit(contexts[-1].new_page())
+        found.page.on("request", lambda request: found.requests.append(request.url))
+        found.page.on("pageerror", lambda error: found.errors.append(str(error)))
+        found.page.on("console", lambda said: found.errors.append(said.text) if said.type == "error" else None)
+        found.page.goto(url)
+        return found
+
+    yield visit
+    for context in contexts:
+        context.close()

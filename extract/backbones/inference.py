@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,13 +18,26 @@ if TYPE_CHECKING:
     from .base import Backbone
 
 Net = TypeVar("Net", bound=nn.Module)
-Run = Callable[[Tensor], list[Tensor]]
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
 # Shares of a cube's norm. A wrong folding is far off.
 FOLDING_ERROR = 0.01  # in float32, whose products a GPU rounds
 ROUNDING_ERROR = 0.02  # in a low precision, folding included; bfloat16 alone is off by 0.005 to 0.011 here
 WORST_ERROR = 0.1  # of a precision that is used
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A fast function, uint8 clips [b, frames, size, size, 3] -> float32 cubes [b, *cube_shape] of each backbone.
+
+    folded: whether BatchNorms are folded into convolutions, which was found to be right.
+    """
+
+    forward: Callable[[Tensor], list[Tensor]]
+    folded: bool
+
+    def __call__(self, clips: Tensor) -> list[Tensor]:
+        return self.forward(clips)
 
 
 def resolve_precision(precision: str, device: torch.device | str, *, frames: int | None = None) -> str:
@@ -75,15 +89,18 @@ def prepare(
     precision: str,
     device: torch.device | str,
     exact: Sequence[Tensor] | None = None,
+    folded: bool | None = None,
 ) -> Run:
-    """A fast function, uint8 clips [b, frames, size, size, 3] -> float32 cubes [b, *cube_shape] of each backbone.
+    """The fast form of backbones: one, or several layers of one network (see `Backbone.at`), computed in one pass.
 
-    backbones: one, or several layers of one network (see `Backbone.at`), computed in one pass; exact: what `reference`
-    gave for them, if it was asked before. ExtractError where the machine gets this precision wrong, and where a
-    backbone's cubes are not what it declares.
+    exact: what `reference` gave for them, if it was asked before; folded: what an earlier call found for this network
+    and precision on a machine of this kind, where that need not be found out again (a second, for a small network).
+    ExtractError where the machine gets this precision wrong, and where a backbone's cubes are not what it declares.
     """
     first = _first_of_one_network(backbones)
     precision = resolve_precision(precision, device, frames=first.frames)
+    if folded is not None:
+        return _runner(backbones, PRECISIONS[precision], device, fold=folded)
     exact = reference(backbones, device) if exact is None else exact
     dtype, fold = PRECISIONS[precision], any(isinstance(part, _NORMS) for part in first.module.modules())
     if fold:
@@ -141,7 +158,7 @@ def _runner(backbones: Sequence["Backbone"], dtype: torch.dtype, device: torch.d
         found = net.outputs(x, layers)
         return [b.pool(found[b.layer].float()).contiguous().cpu() for b in backbones]  # of [b, c, t, h, w]
 
-    return run
+    return Run(run, fold)
 
 
 def channels_last(net: Net) -> Net:

@@ -1,6 +1,5 @@
 """From rendered frames to H.264 files."""
 
-import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,7 @@ def encode_clips(clips: Iterator[np.ndarray], count: int, folder: Path) -> None:
     """
     import ffmpeg
 
-    from ..decoding.ffmpeg import ffmpeg_exe
+    from ..decoding.encode import feed
 
     cuts = ",".join(str(FRAMES * number) for number in range(1, count)) or str(FRAMES)
     source = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{SIDE}x{SIDE}", framerate=RATE)
@@ -28,27 +27,7 @@ def encode_clips(clips: Iterator[np.ndarray], count: int, folder: Path) -> None:
     groups = {"g": FRAMES, "keyint_min": FRAMES, "sc_threshold": 0}
     segments = {"format": "segment", "segment_frames": cuts, "segment_format": "mp4", "reset_timestamps": 1}
     output = source.output(str(folder / "clip%03d.mp4"), **encoder, **groups, **segments, fflags="+bitexact")
-    process = output.global_args("-loglevel", "error", "-nostats").run_async(
-        cmd=ffmpeg_exe(), pipe_stdin=True, pipe_stderr=True
-    )
-    with process:
-        try:
-            for clip in clips:
-                process.stdin.write(clip.data)
-            process.stdin.close()
-        except BrokenPipeError:
-            pass  # ffmpeg has said why on its error output, and left
-        except BaseException:
-            process.kill()
-            raise
-        said = process.stderr.read().decode(errors="replace").strip()
+    said = feed(output, clips, folder)
     written = len(list(folder.iterdir()))
-    if process.returncode != 0 or written != count:
-        _encoding_failed(said, process.returncode, folder)
-
-
-def _encoding_failed(said: str, status: int, folder: Path) -> None:
-    if "No space left" in said:
-        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
-    last = said.splitlines()[-1] if said else "no message"
-    raise ExtractError(f"ffmpeg could not encode the data set `motion` (status {status}): {last}")
+    if said is not None or written != count:
+        raise ExtractError(f"ffmpeg could not encode the data set `motion` ({said or f'{written} of {count} clips'})")

@@ -1,5 +1,6 @@
 """One video, whatever it is stored as, to the pixels of its views, decoded once."""
 
+import os
 import stat
 import time
 from collections.abc import Sequence
@@ -95,10 +96,15 @@ def _read(path: Path, cutter: ViewCutter, rule: PixelRule, deadline: float, link
         raise VideoError(f"a link leads it out of {links.root}; --follow-links allows that")
     if stat.S_ISDIR(status.st_mode):
         pixels, note = decode_folder(path, cutter.choose, rule, deadline=deadline, links=links or Links(path))
-    elif not stat.S_ISREG(status.st_mode):
-        raise VideoError("neither a file nor a folder of frames")
-    elif status.st_size == 0:
-        raise VideoError("empty file")
     else:
+        require_content(status)
         pixels, note = decode_video(path, cutter.choose, rule, deadline=deadline)
     return Clip(cutter.cut(pixels), note)
+
+
+def require_content(status: os.stat_result) -> None:
+    """VideoError unless it is a file with something in it."""
+    if not stat.S_ISREG(status.st_mode):
+        raise VideoError("neither a file nor a folder of frames")
+    if status.st_size == 0:
+        raise VideoError("empty file")

@@ -10,7 +10,7 @@ import resource
 import selectors
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from .ffmpeg_log import MEANINGS, last_error
 from .processes import kill_group, watched
 
 MAX_MEMORY = 4 << 30  # bytes of address space for one ffmpeg; 16 reference frames of an 8K video need 0.8 GB
+MAX_SECONDS = 24 * 3600  # of processor time for one ffmpeg that reads a long video
 FILE = "file:?"  # stands for the one input file in an ffmpeg-python graph
 _LOG_TAIL = 32768  # bytes of stderr kept; a damaged video can log without end
 _CHUNK = 1 << 16
@@ -88,9 +89,38 @@ def run_ffmpeg(command: Sequence[str], *, deadline: float, max_output: int, stdi
     max_output: bytes; a process that writes more is killed, VideoError.
     stdin: fed to the process; without it standard input is closed.
     """
+    output, log = bytearray(), bytearray()
+    seconds = int(max(deadline - time.monotonic(), 1)) * 4 + 4  # of all its threads; outlives us if we are killed
+    with _started(command, seconds, with_stdin=bool(stdin)) as process:
+        for piece in _exchange(process, lambda: deadline, stdin, log):
+            output.extend(piece)
+            if len(output) > max_output:
+                raise VideoError(f"ffmpeg wrote more than the {max_output} bytes that were asked for")
+        process.wait(timeout=max(deadline - time.monotonic(), 0.01))
+    return Finished(process.returncode, output, log.decode("utf-8", "replace"))
+
+
+def stream_ffmpeg(command: Sequence[str], *, patience_s: float, log: bytearray) -> Iterator[bytes]:
+    """Run `command` and yield what it writes, as it writes it; it waits while nobody takes it.
+
+    patience_s: how long it may write nothing before it is killed with a VideoError, as it is when it does not end well.
+    log: gets the end of its log.
+    """
+    since = [time.monotonic()]
+    with _started(command, MAX_SECONDS, with_stdin=False) as process:
+        for piece in _exchange(process, lambda: since[0] + patience_s, b"", log):
+            yield piece
+            since[0] = time.monotonic()  # what our reader took is not the decoder's
+        process.wait(timeout=patience_s)
+    raise_if_failed(Finished(process.returncode, bytearray(), log.decode("utf-8", "replace")))
+
+
+@contextlib.contextmanager
+def _started(command: Sequence[str], seconds: int, *, with_stdin: bool) -> Iterator[subprocess.Popen[bytes]]:
+    """A running process within its bounds; nothing of it is left behind. seconds: of processor time."""
     process = subprocess.Popen(
         command,
-        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+        stdin=subprocess.PIPE if with_stdin else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         # A group of its own, so that all of it can be killed; without this Ctrl-C would look like a broken video.
@@ -100,14 +130,12 @@ def run_ffmpeg(command: Sequence[str], *, deadline: float, max_output: int, stdi
     )
     try:
         with watched(process):
-            _limit(process.pid, deadline)
-            output, log = _exchange(process, deadline, max_output, stdin)
-            process.wait(timeout=max(deadline - time.monotonic(), 0.01))
+            _limit(process.pid, seconds)
+            yield process
     except subprocess.TimeoutExpired as error:
         raise VideoError("ffmpeg took too long on this video and was stopped (--timeout allows more)") from error
     finally:
         _end(process)
-    return Finished(process.returncode, output, log.decode("utf-8", "replace"))
 
 
 class UnreadableError(VideoError):
@@ -123,12 +151,11 @@ def raise_if_failed(done: Finished) -> None:
         raise (VideoError if reason in MEANINGS.values() else UnreadableError)(reason)
 
 
-def _limit(pid: int, deadline: float) -> None:
+def _limit(pid: int, seconds: int) -> None:
     """Bound the memory and processor time of a running child, and forbid it to write files.
 
     Set from outside, because `preexec_fn` is not safe in a program with threads.
     """
-    seconds = int(max(deadline - time.monotonic(), 1)) * 4 + 4  # of all its threads; outlives us if we are killed
     limits = {
         resource.RLIMIT_AS: MAX_MEMORY,
         resource.RLIMIT_CPU: seconds,
@@ -142,10 +169,9 @@ def _limit(pid: int, deadline: float) -> None:
 
 
 def _exchange(
-    process: subprocess.Popen[bytes], deadline: float, max_output: int, stdin: bytes
-) -> tuple[bytearray, bytearray]:
-    """Feed stdin, gather stdout and the end of stderr until the process closes both."""
-    output, log = bytearray(), bytearray()
+    process: subprocess.Popen[bytes], deadline: Callable[[], float], stdin: bytes, log: bytearray
+) -> Iterator[bytes]:
+    """Feed stdin, yield stdout and keep the end of stderr until the process closes both."""
     todo = memoryview(stdin)
     with selectors.DefaultSelector() as selector:
         for stream in (process.stdin, process.stdout, process.stderr):
@@ -153,8 +179,8 @@ def _exchange(
                 os.set_blocking(stream.fileno(), False)
                 selector.register(stream, selectors.EVENT_WRITE if stream is process.stdin else selectors.EVENT_READ)
         while selector.get_map():
-            ready = selector.select(max(deadline - time.monotonic(), 0))
-            if time.monotonic() >= deadline:
+            ready = selector.select(max(deadline() - time.monotonic(), 0))
+            if time.monotonic() >= deadline():
                 raise subprocess.TimeoutExpired(process.args, 0)
             for key, _ in ready:
                 if key.fileobj is process.stdin:
@@ -162,15 +188,15 @@ def _exchange(
                     finished = not todo
                 else:
                     chunk = os.read(key.fd, _CHUNK)
-                    (output if key.fileobj is process.stdout else log).extend(chunk)
                     finished = not chunk
+                    if key.fileobj is process.stderr:
+                        log.extend(chunk)
+                    elif chunk:
+                        yield chunk
                 if finished:
                     selector.unregister(key.fileobj)
                     cast(IO[bytes], key.fileobj).close()
-            if len(output) > max_output:
-                raise VideoError(f"ffmpeg wrote more than the {max_output} bytes that were asked for")
             del log[:-_LOG_TAIL]
-    return output, log
 
 
 def _feed(descriptor: int, todo: memoryview) -> memoryview:

@@ -133,19 +133,25 @@ class Rendered:
     decoded: int | None
 
 
-def render(
-    stream: Any, rule: PixelRule, *, at_most: int, deadline: float, file: Path | None = None, stdin: bytes = b""
-) -> Rendered:
-    """Run an ffmpeg-python stream of `file` or `stdin` through the graph of `rule`; stop after `at_most` frames.
-
-    No frame is repeated or dropped to keep a frame rate. VideoError when ffmpeg fails.
-    """
-    output = (
+def raw_frames(stream: Any, rule: PixelRule, *, at_most: int) -> Any:
+    """The ffmpeg-python output of a stream through the graph of `rule`: RGB24 `[crops, size, size, 3]` a frame, to a
+    pipe. No frame is repeated or dropped to keep a frame rate."""
+    return (
         to_pixels(stream, rule)
         .output("pipe:1", format="rawvideo", fps_mode="passthrough", max_error_rate=1, **{"frames:v": at_most})
         .global_args("-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+verbose")
         .global_args("-filter_complex_threads", "1")
     )
+
+
+def render(
+    stream: Any, rule: PixelRule, *, at_most: int, deadline: float, file: Path | None = None, stdin: bytes = b""
+) -> Rendered:
+    """Run an ffmpeg-python stream of `file` or `stdin` through the graph of `rule`; stop after `at_most` frames.
+
+    VideoError when ffmpeg fails.
+    """
+    output = raw_frames(stream, rule, at_most=at_most)
     shape = (len(rule.crops), rule.size, rule.size, 3)  # of one frame
     frame_bytes = math.prod(shape)
     done = run_ffmpeg(command_line(output, file), deadline=deadline, max_output=at_most * frame_bytes, stdin=stdin)

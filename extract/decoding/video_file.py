@@ -122,7 +122,7 @@ def _attempt(
         raise VideoError(f"claims {n} frames, {MAX_FRAMES} are allowed; cut it into shorter videos")
     chosen = choose(n)
     distinct = sorted({*chosen, n - 1})
-    stream = _open(conceal)["V:0"]
+    stream = open_video(conceal)["V:0"]
     if len(distinct) < n:
         stream = stream.filter("select", _is_one_of([*distinct, n]))
     done = render(stream, rule, at_most=len(distinct) + 1, deadline=deadline, file=path)
@@ -147,7 +147,7 @@ def _is_one_of(numbers: list[int]) -> str:
     return f"if(lt(n,{numbers[half]}),{_is_one_of(numbers[:half])},{_is_one_of(numbers[half:])})"
 
 
-def _open(conceal: bool) -> Any:
+def open_video(conceal: bool = False) -> Any:
     """An ffmpeg-python input of one file (named by `command_line`) that opens nothing else. conceal: see CONCEAL."""
     return ffmpeg.input(
         FILE,
@@ -166,7 +166,7 @@ def _count(path: Path, *, decode: bool, deadline: float, conceal: bool = False) 
     """Frames by decoding them all, or packets without decoding any."""
     how = {"c": "wrapped_avframe", "fps_mode": "passthrough", "max_error_rate": 1} if decode else {"c": "copy"}
     output = (
-        _open(conceal)["V:0"]
+        open_video(conceal)["V:0"]
         .output("pipe:1", format="null", progress="pipe:1", **{"frames:v": MAX_FRAMES + 1}, **how)
         .global_args("-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+error")
     )

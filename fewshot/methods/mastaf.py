@@ -84,6 +84,8 @@ class MASTAF(Method):
         self.cube_shape, self.n_train_classes = tuple(cube_shape), n_train_classes
         self.preset, self.variant = preset, variant
         self.meta_learner, self.residual = meta_learner, residual
+        if variant == "neighbor" and self.profile.test_metric == "pool":
+            self.readout = "vec"  # without attention a pooled cosine is that of mean vectors
         channels, t, h, w = self.cube_shape
         learns = meta_learner and variant != "neighbor"
         normalised = self.profile.meta_norm == "bn"

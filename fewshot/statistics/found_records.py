@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...cache.checks import brief, parse_json
 from ...cache.errors import CacheError
 from ...cache.label_overlap import NEAR, NONE, SAME
@@ -71,19 +73,39 @@ def _json_files(folder: Path) -> Iterator[Path]:
 
 def check_answers(found: Found) -> Refused | None:
     """None where a record's score follows from the predictions beside it, else why it is not to be believed."""
+    answers = read_answers(found)
+    return answers if isinstance(answers, Refused) else None
+
+
+def read_answers(found: Found) -> Predictions | Refused:
+    """The predictions beside a record whose score follows from them, else why it is not to be believed."""
     record = found.record
     path = found.path.parent / record.predictions["path"]
     try:
-        data = _plain_bytes(path, _MOST_ANSWERS)
+        data = plain_bytes(path, _MOST_ANSWERS)
         _require_small(data, path)
-        accuracy, half = _score(predictions_of(data, path, record.predictions["sha256"]), record, path)
+        predictions = predictions_of(data, path, record.predictions["sha256"])
+        _require_sound(predictions, path)
+        accuracy, half = _score(predictions, record, path)
     except FewShotError as error:
         return Refused(found.path, brief(error, 300))
     except OSError as error:
         return Refused(found.path, f"{path}, the predictions of {found.path.name}: {error.strerror}")
     if math.isclose(accuracy, record.accuracy, abs_tol=1e-9) and math.isclose(half, record.ci95, abs_tol=1e-9):
-        return None
+        return predictions
     return Refused(found.path, f"{found.path}: accuracy and ci95 do not follow from {path.name}; evaluate again")
+
+
+def _require_sound(predictions: Predictions, path: Path) -> None:
+    """Raise FewShotError unless numbers of ways and classes are of those that there are, and logits are finite."""
+    way, classes = predictions.logits.shape[1], len(predictions.class_names)
+    below = {"label": way, "predicted": way, "classes": classes, "query_row": 2**62, "episode": 2**62}
+    for name, most in below.items():
+        numbers = getattr(predictions, name)
+        if numbers.dtype.kind not in "iu" or (numbers.size and not 0 <= numbers.min() <= numbers.max() < most):
+            raise FewShotError(f"{path}: {name} must be whole numbers from 0 to {most - 1}; evaluate again")
+    if predictions.logits.dtype.kind != "f" or not np.isfinite(predictions.logits).all():
+        raise FewShotError(f"{path}: logits must be finite numbers; evaluate again")
 
 
 def _score(predictions: Predictions, record: ResultRecord, path: Path) -> tuple[float, float]:
@@ -111,7 +133,7 @@ def _require_small(data: bytes, path: Path) -> None:
         raise FewShotError(f"{path} unpacks to more than {_MOST_ANSWERS} bytes, which no predictions do")
 
 
-def _plain_bytes(path: Path, most: int) -> bytes:
+def plain_bytes(path: Path, most: int) -> bytes:
     """The bytes of a plain file. Raises FewShotError for anything else or more than `most`, OSError for a link."""
     # Without O_NONBLOCK a named pipe would be waited for.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -125,7 +147,7 @@ def _plain_bytes(path: Path, most: int) -> bytes:
 
 
 def _read(path: Path) -> ResultRecord:
-    record = record_of(parse_json(_plain_bytes(path, _MOST_BYTES), str(path)), path)
+    record = record_of(parse_json(plain_bytes(path, _MOST_BYTES), str(path)), path)
     numbers = [record.ci95, *record.ci95_clustered]
     if len(numbers) != 3 or not all(_is_share(number) for number in numbers):
         raise FewShotError(f"{path}: ci95 and ci95_clustered must be shares from 0 to 1, one and two")
@@ -145,8 +167,30 @@ def _is_count(value: object) -> bool:
 
 
 def _is_pretraining(value: dict[str, Any]) -> bool:
-    if not {"data", "overlap"} <= set(value) or not isinstance(value["data"], list | None):
+    if not {"data", "overlap"} <= set(value):
         return False
-    overlap = value["overlap"]
-    graded = isinstance(overlap, dict) and all(isinstance(overlap.get(grade), list) for grade in (SAME, NEAR, NONE))
-    return overlap is None or graded
+    data, overlap = value["data"], value["overlap"]
+    if data is not None and not _are_words(data):
+        return False
+    return overlap is None or (isinstance(overlap, dict) and _is_overlap(overlap))
+
+
+def _is_overlap(value: dict[str, Any]) -> bool:
+    graded = all(_are_words(value.get(grade)) for grade in (SAME, NEAR, NONE))
+    labels, accuracy = value.get("labels"), value.get("accuracy")
+    named = isinstance(labels, dict) and isinstance(labels.get("file"), str)
+    return graded and named and isinstance(accuracy, dict) and all(map(_is_part, accuracy.values()))
+
+
+def _is_part(value: object) -> bool:
+    """Whether it is the accuracy on some classes of a split, or None for none of them."""
+    if value is None:
+        return True
+    if not isinstance(value, dict) or not _is_count(value.get("classes")) or not _is_share(value.get("accuracy")):
+        return False
+    interval = value.get("ci95_clustered")
+    return isinstance(interval, list) and len(interval) == 2 and all(map(_is_share, interval))
+
+
+def _are_words(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(word, str) for word in value)

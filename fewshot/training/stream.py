@@ -12,7 +12,7 @@ from ..episodes.sampler import EpisodeSampler
 from ..scoring import KeptMaps, chunks
 from .run_config import RunConfig
 
-_TRAIN_SCORED = 200  # episodes of the train classes scored at each validation
+TRAIN_SCORED = 200  # episodes of the train classes scored at each validation
 _DRAWN_UPDATES = 32  # updates whose episodes are drawn at once
 
 
@@ -25,7 +25,7 @@ class TrainingStream:
 
     def __init__(self, bank: FeatureBank, sampler: EpisodeSampler, config: RunConfig) -> None:
         self.bank, self.sampler, self.config = bank, sampler, config
-        self.scored = sampler.rows(config.train_episodes, _TRAIN_SCORED)
+        self.scored = sampler.rows(config.train_episodes, TRAIN_SCORED)
         self.kept = {split: KeptMaps() for split in SPLITS}
         self._buffers = Buffers()
         self._drawn: tuple[int, EpisodeRows] = (0, sampler.rows(0, 0))

@@ -135,11 +135,13 @@ class Trainer:
 
     def _validate(self, progress: RunProgress) -> dict[str, float | int | None]:
         """Score train and val episodes, keep the weights if they are the best so far; the metrics line."""
+        trained = self._accuracy(self.stream.bank, self.stream.scored)
         line: dict[str, float | int | None] = {
             "episodes": progress.episodes,
             "loss": progress.loss_sum / max(progress.loss_count, 1),
             "lr": self.optimiser.param_groups[0]["lr"],
-            "train_accuracy": self._accuracy(self.stream.bank, self.stream.scored)[0],
+            "train_accuracy": trained[0],
+            "train_ci95": trained[1],
             "val_accuracy": None,
             "val_ci95": None,
             "episodes_per_s": round(self._window[0] / max(self._window[1], 1e-9), 1),

@@ -26,6 +26,17 @@ Call = Callable[..., tuple[int, str, str]]
 CLASSES = {"test": ("lift", "mop", "nod", "open", "pull")}
 R3D: dict[str, Any] = {"backbone": "r3d", "cube_shape": (2048, 1, 7, 7), "size": 224}
 WHOLE: dict[str, Any] = {"classes": 21, "coverage": {"videos": 2745, "failed": 0, "missing": 0}}
+OVERLAP: dict[str, Any] = {
+    "same": ["lift"],
+    "near": ["mop"],
+    "none": ["nod"],
+    "labels": {"file": "k.txt", "sha256": "ab" * 32, "n": 400},
+    "rule": "x",
+    "accuracy": {
+        "overlapping": {"classes": 2, "queries": 9, "accuracy": 0.5, "ci95_clustered": [0.2, 0.8]},
+        "other": None,
+    },
+}
 # As the paper prints them, again: a slip in the one is not in the other.
 PAPER = {
     1: """
@@ -157,7 +168,7 @@ def test_what_is_shown_of_several_does_not_depend_on_accuracy(scored: dict[str, 
         ({"classes": 5}, "(5 of 21 classes)"),
         ({"coverage": {"videos": 50, "failed": 2, "missing": 3}}, "(50 of 2745 videos) (2 failed) (3 missing)"),
         (
-            {"pretraining": {"data": ["K"], "overlap": {"same": ["lift"], "near": ["mop"], "none": ["nod"]}}},
+            {"pretraining": {"data": ["K"], "overlap": OVERLAP}},
             "(pretraining saw 2 of 3 classes)",
         ),
     ],

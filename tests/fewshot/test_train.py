@@ -36,7 +36,7 @@ def test_a_run_writes_what_it_did(tmp_path: Path, toy_store: Any, capsys: pytest
     assert summary.coverage["train"] == {"videos": 48, "failed": 0, "missing": 0}
     lines = metrics(tmp_path / "run")
     assert [line["episodes"] for line in lines] == [24, 48, 72, 96]
-    fields = {"episodes", "loss", "lr", "train_accuracy", "val_accuracy", "val_ci95", "episodes_per_s"}
+    fields = {"episodes", "loss", "lr", "train_accuracy", "train_ci95", "val_accuracy", "val_ci95", "episodes_per_s"}
     assert set(lines[0]) == fields
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["recipe"] == toy_store.spec.recipe

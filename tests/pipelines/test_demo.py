@@ -64,6 +64,18 @@ def test_the_report_is_written_for_people_and_for_programs(demo) -> None:
         assert name in text
 
 
+def test_it_ends_with_a_page_whose_pictures_show(demo, browser_page) -> None:
+    """Frames of queries and supports, and attention over them."""
+    visit = browser_page((demo[0] / "report.html").as_uri(), width=390)
+    pictures = visit.page.locator(".mistake img")
+    sizes = pictures.evaluate_all("all => all.map(one => [one.complete, one.naturalWidth, one.naturalHeight])")
+    assert len(sizes) >= 3 * 3
+    assert {tuple(size) for size in sizes} == {(True, 4 * 64, 64)}
+    assert visit.page.locator(".mistake p", has_text="Attention of the query").count()
+    assert not visit.is_too_wide
+    assert visit.errors == []
+
+
 def test_another_seed_in_the_same_folder_is_another_run(mastaf, demo, small_motion) -> None:
     out, _ = demo
     status, said, _ = mastaf(

@@ -1,0 +1,1 @@
+"""The local web page: classes from dropped clips, and a query with its label, scores and attention."""
