@@ -13,6 +13,7 @@ from ...cache.versions import versions_of
 from ...fewshot.statistics.found_records import Found, Refused, find_records
 from ...fewshot.training.run_config import RunConfig
 from ..errors import PipelineError
+from ..own_videos.writable import require_writable
 from .blocks import Block, build_block, grouped, head_name
 from .commands import UNKNOWN_RUN, UNKNOWN_STORE
 from .curves import Score, learning_curves, shots_and_ways
@@ -60,6 +61,8 @@ def make_report(
     trained, broken = find_runs(runs)
     refused = [*refused, *broken]
     _require_something(runs, records, trained, refused)
+    target = out or runs / "report.html"
+    require_writable(target)
     groups = grouped(records)
     named = [run.config.provenance.get("store") for run in trained if run.config is not None]
     stores, useless = find_stores({r.record.store for r in records}, given=features, root=runs, named=named)
@@ -69,8 +72,6 @@ def make_report(
     for family in _families(groups):
         _add_family(found, family, stores, videos, numbers, runs=runs, mistakes=mistakes)
     text = _page(found, runs, trained, useless, n_records=len(records), n_stores=len(stores))
-    target = out or runs / "report.html"
-    target.parent.mkdir(parents=True, exist_ok=True)
     data = text.encode()
     write_bytes(target, data)
     return {

@@ -269,6 +269,14 @@ def test_a_folder_without_results_says_how_to_get_some(tmp_path, mastaf) -> None
     assert "no folder" in complaint
 
 
+def test_a_place_that_cannot_be_written_is_refused_first(runs, mastaf, monkeypatch) -> None:
+    from mastaf.pipelines.reporting import report
+
+    monkeypatch.setattr(report, "build_block", lambda *_: pytest.fail("it worked for nothing"))
+    status, _, complaint = mastaf("report", "--runs", runs, "--out", runs)
+    assert (status, "must be a file" in complaint) == (2, True)
+
+
 def test_names_with_markup_stay_text(make_store, tmp_path, browser_page) -> None:
     from mastaf.fewshot.evaluate import evaluate
     from mastaf.pipelines.reporting.report import make_report
