@@ -152,6 +152,11 @@ def _runs_by_record(block: Block) -> dict[Path, tuple[Path | None, RunConfig | N
     return {scored.path: run for scored, run in pairs}
 
 
+def counted(count: int, what: str) -> str:
+    """`1 result`, `2 results`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def _page(
     found: _Gathered,
     runs: Path,
@@ -163,10 +168,11 @@ def _page(
 ) -> str:
     curves, left_out = learning_curves(trained)
     blocks = [shown for _, shown in sorted(found.blocks, key=lambda pair: pair[0])]
-    said = [
-        f"{n_records} result files, {len(trained)} training runs, {n_stores} stores of cubes were read from {runs}."
-    ]
-    said += [f"{len(found.refused)} files were left out, named below."] if found.refused else []
+    read = f"{counted(n_records, 'result file')}, {counted(len(trained), 'training run')}"
+    said = [f"{read} and {counted(n_stores, 'store')} of cubes were read for {runs}."]
+    said += [f"{counted(len(found.refused), 'file')} left out, named below."] if found.refused else []
+    over = len(found.kinds) - MOST_KINDS
+    said += [f"{counted(over, 'pair')} of cubes left out of their table."] if over > 0 else []
     said += [f"No result is of {path}, which was given." for path in useless]
     lost = found.detail.left_out + found.pictures.left_out
     said += [f"{lost} parts were left out to keep the page small; report fewer runs to see them."] if lost else []
