@@ -163,6 +163,16 @@ def untrained_method(name: str, keywords: Mapping[str, Any], spec: FeatureSpec, 
     return method
 
 
+def keywords_of(variant: str | None) -> dict[str, Any]:
+    """The keywords that a record's variant stands for: the inverse of `variant_name`."""
+    name, *off = (variant or "").split("/")
+    switches = {words: dict([pair]) for pair, words in _SWITCHES.items()}
+    found: dict[str, Any] = {"variant": name} if name else {}
+    for words in off:
+        found |= switches.get(words, {})
+    return found
+
+
 def variant_name(words: Mapping[str, Any]) -> str | None:
     """The variant in a method's description, and what is switched off: `full`, `full/no-residual`; None without."""
     variant = words.get("variant")

@@ -29,6 +29,7 @@ ASKED: dict[str, dict[tuple[str, str], set[tuple[str, str]]]] = {
     },
     "mastaf": {
         ("two-stage --backbone", "viv"): {("plain", "vivit")},
+        ("enrol --backbone", "r3d-"): {("plain", "r3d-tiny")},
         ("finetune --recipe", "classify,e"): {("plain", "classify,episodic")},
         ("profile --backbones", "tsn,r3d-"): {("plain", "tsn,r3d-tiny")},
     },

@@ -65,7 +65,7 @@ def _page(command: click.Command, context: click.Context) -> str:
         ]
         parts += ["## Commands", _table("command", rows)]
     records = [record for param in command.get_params(context) if (record := param.get_help_record(context))]
-    parts += ["## Options", _table("option", [(_code(name), _text(text)) for name, text in records])]
+    parts += ["## Options", _table("option", [(_code(name), _text(text)) for name, text in records if text])]
     parts += _prose(command.epilog or "")
     return "\n\n".join(parts) + "\n"
 

@@ -112,7 +112,7 @@ def draw_header(sheet: Sheet, explanation: Explanation, q: int) -> None:
     y += 2 * LINE + LINE // 2
     sheet.write(f"scores ({explanation.probability_words})", MARGIN, y, size=12, ink=GREY, room=room - 2 * _LEGEND)
     left = sheet.width - MARGIN - 2 * _LEGEND
-    names = min(max(left - MARGIN - _BAR - 260, 80), 360)
+    names = min(max(left - MARGIN - _BAR - 330, 80), 360)
     for place, way in enumerate(explanation.ranking(q)):
         share = float(explanation.probabilities[q, way])
         line, best = y + (place + 1) * LINE, place == 0

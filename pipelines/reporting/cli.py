@@ -45,14 +45,14 @@ def command(runs: Path, features: tuple[StorePath, ...], no_frames: bool, json_f
       mastaf report --runs runs/
       mastaf report --runs runs/demo --features cache/hmdb51_r3d.zarr --root /data/hmdb51 --out hmdb51.html
     """
-    from .report import make_report
+    from .report import counted, make_report
 
     found = make_report(runs, features=features, frames=not no_frames, **given)
     for one in found["refused"]:
         console.say(f"left out: {one['reason']}")
     console.say(
-        f"{found['out']}: {found['results']} results in {found['tables']} tables, {found['training_runs']} training "
-        f"runs; {found['bytes'] / 1e6:.2f} MB"
+        f"{found['out']}: {counted(found['results'], 'result')} in {counted(found['tables'], 'table')}, "
+        f"{counted(found['training_runs'], 'training run')}; {found['bytes'] / 1e6:.2f} MB"
     )
     console.write_summary(json_file, found)
     return console.FINISHED_WITH_FAILURES if found["refused"] else console.DONE

@@ -1,9 +1,11 @@
 """The commands that make a record and a run again, from what they say of themselves."""
 
+import json
 import shlex
 from pathlib import Path
 
 from ...fewshot.cli_options import words_of
+from ...fewshot.head import keywords_of
 from ...fewshot.records import ResultRecord
 from ...fewshot.training.run_config import RunConfig
 
@@ -24,9 +26,10 @@ def evaluate_command(record: ResultRecord, path: Path, *, store: str, run: Path 
     elif record.trained_on is not None:
         words += ["--checkpoint", UNKNOWN_RUN]  # its results went elsewhere
     else:
-        variant = None if record.variant is None else record.variant.split("/")[0]
-        keywords = {"variant": variant, "preset": record.preset, "adapter": record.adapter or None}
-        words += words_of({"method": record.method, "method_keywords": keywords})
+        keywords = keywords_of(record.variant) | ({} if record.preset in (None, "code") else {"preset": record.preset})
+        words += ["--method", record.method]
+        words += ["--variant", keywords.pop("variant")] if "variant" in keywords else []
+        words += [word for name, value in keywords.items() for word in ("--set", f"{name}={_value(value)}")]
     words += ["--split", record.split]
     if record.list_seed is None:
         words += ["--episode-list", f"LIST_{record.episode_list[:8]}"]
@@ -55,3 +58,7 @@ def train_command(config: RunConfig, *, store: str, out: Path) -> str:
     words = words_of({**settings, "method_keywords": own})
     listed = ["--episode-list", f"LIST_{config.val_list[:8]}"] if config.val_list else []
     return shlex.join(["mastaf-fewshot", "train", "--features", store, *words, *listed, "--out", str(out)])
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

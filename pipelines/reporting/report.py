@@ -13,6 +13,7 @@ from ...cache.versions import versions_of
 from ...fewshot.statistics.found_records import Found, Refused, find_records
 from ...fewshot.training.run_config import RunConfig
 from ..errors import PipelineError
+from ..own_videos.writable import require_writable
 from .blocks import Block, build_block, grouped, head_name
 from .commands import UNKNOWN_RUN, UNKNOWN_STORE
 from .curves import Score, learning_curves, shots_and_ways
@@ -60,6 +61,8 @@ def make_report(
     trained, broken = find_runs(runs)
     refused = [*refused, *broken]
     _require_something(runs, records, trained, refused)
+    target = out or runs / "report.html"
+    require_writable(target)
     groups = grouped(records)
     named = [run.config.provenance.get("store") for run in trained if run.config is not None]
     stores, useless = find_stores({r.record.store for r in records}, given=features, root=runs, named=named)
@@ -69,8 +72,6 @@ def make_report(
     for family in _families(groups):
         _add_family(found, family, stores, videos, numbers, runs=runs, mistakes=mistakes)
     text = _page(found, runs, trained, useless, n_records=len(records), n_stores=len(stores))
-    target = out or runs / "report.html"
-    target.parent.mkdir(parents=True, exist_ok=True)
     data = text.encode()
     write_bytes(target, data)
     return {
@@ -151,6 +152,11 @@ def _runs_by_record(block: Block) -> dict[Path, tuple[Path | None, RunConfig | N
     return {scored.path: run for scored, run in pairs}
 
 
+def counted(count: int, what: str) -> str:
+    """`1 result`, `2 results`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def _page(
     found: _Gathered,
     runs: Path,
@@ -162,10 +168,11 @@ def _page(
 ) -> str:
     curves, left_out = learning_curves(trained)
     blocks = [shown for _, shown in sorted(found.blocks, key=lambda pair: pair[0])]
-    said = [
-        f"{n_records} result files, {len(trained)} training runs, {n_stores} stores of cubes were read from {runs}."
-    ]
-    said += [f"{len(found.refused)} files were left out, named below."] if found.refused else []
+    read = f"{counted(n_records, 'result file')}, {counted(len(trained), 'training run')}"
+    said = [f"{read} and {counted(n_stores, 'store')} of cubes were read for {runs}."]
+    said += [f"{counted(len(found.refused), 'file')} left out, named below."] if found.refused else []
+    over = len(found.kinds) - MOST_KINDS
+    said += [f"{counted(over, 'pair')} of cubes left out of their table."] if over > 0 else []
     said += [f"No result is of {path}, which was given." for path in useless]
     lost = found.detail.left_out + found.pictures.left_out
     said += [f"{lost} parts were left out to keep the page small; report fewer runs to see them."] if lost else []

@@ -18,7 +18,8 @@ _CSS = """
 .scores, .classes { width: 100%; border-collapse: collapse; }
 .scores td, .classes td, .classes th { padding: .25rem .5rem; text-align: left; overflow-wrap: anywhere; }
 .scores caption { text-align: left; padding: .25rem .5rem; opacity: .75; }
-.scores .bar { width: 35%; }
+.scores td:first-child { min-width: 7rem; }
+.scores .bar { width: 30%; }
 .scores .number { white-space: nowrap; }
 .scores .bar div { height: .8rem; background: #0b57a4; border-radius: 2px; min-width: 1px; }
 .grid { margin: 0; overflow-x: auto; }
@@ -32,7 +33,7 @@ def build_page(desk: Desk) -> tuple[Any, dict[str, Any]]:
     from gradio.themes import Default
 
     limits = desk.limits
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 600)) as page:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 600), fill_width=True) as page:
         visit = gr.State(Visit(), time_to_live=_KEPT_S)
         gr.Markdown(
             f"# {TITLE}\n1. Name a class, drop a few clips of it, and add them. Do so for two classes or more.\n"

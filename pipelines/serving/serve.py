@@ -80,6 +80,7 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         door.bind((host, port))
+        door.listen()  # whoever is told the address may come at once, and waits
     except OSError as error:
         door.close()
         reason = error.strerror or str(error)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mastaf.cache.spec import FeatureSpec
 from mastaf.extract.decoding.ffmpeg import ffmpeg_exe
 from mastaf.pipelines.errors import PipelineError
 from mastaf.pipelines.own_videos.answer import FIELDS, Scored
@@ -296,12 +297,20 @@ def spoil(path, change):
     save_file(tensors, path, metadata={"mastaf": facts if isinstance(facts, str) else json.dumps(facts)})
 
 
+def set_spec(facts, **fields):
+    """Another spec, with its own digest."""
+    facts["spec"].update(fields)
+    facts["recipe"] = FeatureSpec.from_json(facts["spec"]).recipe
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (lambda f, t: f.update(schema=2), "schema"),
         (lambda f, t: f.update(recipe="0" * 64), "its recipe is not the digest of its spec"),
         (lambda f, t: f["spec"].update(size="x"), "size"),
+        (lambda f, t: set_spec(f, frames=10**9), "must be at most"),
+        (lambda f, t: set_spec(f, frames=0), "must be at least 1"),
         (lambda f, t: f.update(more=1), "unknown fields"),
         (lambda f, t: f.pop("examples"), "unknown fields"),
         (lambda f, t: f["examples"].pop(), "must be one of"),
@@ -311,6 +320,8 @@ def spoil(path, change):
         (lambda f, t: f["calibration"].update(temperature=-1), "temperature"),
         (lambda f, t: f["network"].update(folded="yes"), "folded"),
         (lambda f, t: f["head"].update(keywords=[]), "keywords"),
+        (lambda f, t: f["head"]["keywords"].update(bottleneck=10**9), "must be at most 65536"),
+        (lambda f, t: f["head"]["keywords"].update(cardinalities=[2, 10**9]), "must be at most 65536"),
         (lambda f, t: t["cubes"].__setitem__((0, 0, 0, 0, 0), np.nan), "finite"),
         (lambda f, t: t.update(cubes=t["cubes"].astype(np.float32)), "float16"),
         (lambda f, t: t.pop("cubes") is None, "cubes"),

@@ -269,6 +269,14 @@ def test_a_folder_without_results_says_how_to_get_some(tmp_path, mastaf) -> None
     assert "no folder" in complaint
 
 
+def test_a_place_that_cannot_be_written_is_refused_first(runs, mastaf, monkeypatch) -> None:
+    from mastaf.pipelines.reporting import report
+
+    monkeypatch.setattr(report, "build_block", lambda *_: pytest.fail("it worked for nothing"))
+    status, _, complaint = mastaf("report", "--runs", runs, "--out", runs)
+    assert (status, "must be a file" in complaint) == (2, True)
+
+
 def test_names_with_markup_stay_text(make_store, tmp_path, browser_page) -> None:
     from mastaf.fewshot.evaluate import evaluate
     from mastaf.pipelines.reporting.report import make_report
@@ -286,6 +294,28 @@ def test_names_with_markup_stay_text(make_store, tmp_path, browser_page) -> None
     assert visit.errors == []
 
 
+def test_a_head_without_a_run_has_a_command_too(toy_store, tmp_path) -> None:
+    import html
+
+    from mastaf.cache import console
+    from mastaf.fewshot.cli import cli
+    from mastaf.fewshot.evaluate import evaluate
+    from mastaf.pipelines.reporting.report import make_report
+
+    out = tmp_path / "runs" / "x"
+    keywords = {"variant": "cross", "meta_learner": False, "preset": "paper"}
+    evaluate(toy_store, method_keywords=keywords, way=3, episodes=20, out=out, progress=False)
+    made = make_report(tmp_path / "runs", features=[toy_store.path], mistakes=0)
+    (command,) = re.findall(r"<code>(.*?)</code>", Path(made["out"]).read_text(encoding="utf-8"))
+    (record,) = _records(out)
+    before = record.with_suffix(".npz").read_bytes()
+    record.with_suffix(".npz").unlink()
+    with pytest.raises(SystemExit) as left:
+        console.run(cli, shlex.split(html.unescape(command))[1:])
+    assert not left.value.code
+    assert record.with_suffix(".npz").read_bytes() == before
+
+
 def test_one_head_on_two_kinds_of_cubes_is_compared_by_query(make_store, tmp_path) -> None:
     from mastaf.fewshot.evaluate import evaluate
     from mastaf.pipelines.reporting.report import make_report
@@ -298,7 +328,7 @@ def test_one_head_on_two_kinds_of_cubes_is_compared_by_query(make_store, tmp_pat
     text = Path(made["out"]).read_text(encoding="utf-8")
     assert made["tables"] == 2
     assert "The same head on other cubes" in text
-    assert "stores of cubes were read" in text
+    assert "2 result files, 0 training runs and 0 stores of cubes were read" in text
     assert "The store was not found" in text
 
 
@@ -311,7 +341,7 @@ def test_training_alone_and_backbones_have_curves(tmp_path, mastaf) -> None:
     status, said, _ = mastaf("report", "--runs", tmp_path)
     text = (tmp_path / "report.html").read_text()
     assert status == 0
-    assert "0 results in 0 tables, 1 training runs" in said
+    assert "0 results in 0 tables, 1 training run;" in said
     assert "val 60.0 ± 5.0 % after 3 steps" in text
     assert "r3d-tiny, episodic" in text
     assert "were trained, but not scored" in text
