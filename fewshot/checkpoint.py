@@ -125,7 +125,7 @@ def load_run_for(path: Path, spec: FeatureSpec, whose: str, *, device: torch.dev
     folder = path if path.is_dir() else path.parent
     config = read_config(folder)
     require_cubes(config, spec, whose, checkpoint=path)
-    weights = folder / _finished(folder).weights if path.is_dir() else path
+    weights = folder / finished_summary(folder).weights if path.is_dir() else path
     tensors, note = read_tensors(weights)
     if note.get("selected_on") not in SELECTED_ON:
         raise FewShotError(f"{weights} does not say what it was selected on; give the folder that train wrote")
@@ -148,7 +148,8 @@ def require_cubes(config: RunConfig, spec: FeatureSpec, whose: str, *, checkpoin
     config.spec.require_equal(spec, here=f"checkpoint {checkpoint}", there=whose)
 
 
-def _finished(folder: Path) -> TrainSummary:
+def finished_summary(folder: Path) -> TrainSummary:
+    """How a run ended. Raises FewShotError where it has not."""
     summary = read_train_summary(folder)
     if summary is None:
         best = folder / BEST_FILE

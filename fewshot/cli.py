@@ -12,6 +12,7 @@ from ..cache.place import StorePath
 from ..cache.threads import spin_briefly
 from . import cli_options as options
 from . import table_cli
+from .sharing.cli import RUN, push
 
 if TYPE_CHECKING:
     from .checkpoint import TrainSummary
@@ -72,7 +73,12 @@ def train(features: StorePath, json_file: Path | None, **given: Any) -> None:
 
 @cli.command()
 @options.STORE
-@options.path_option("--checkpoint", metavar="RUN", help="Folder that train wrote, or one of its weights files.")
+@click.option(
+    "--checkpoint",
+    type=RUN,
+    metavar="RUN",
+    help="Folder that train wrote, or one of its weights files, or hf:USER/REPO[@REVISION].",
+)
 @options.METHOD
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
 @click.option("--episodes", type=click.IntRange(2), metavar="N", help="Episodes to score  [default: 10000].")
@@ -150,6 +156,7 @@ def episodes(features: StorePath, json_file: Path | None, **given: Any) -> None:
     console.write_summary(json_file, written)
 
 
+cli.add_command(push)
 cli.add_command(table_cli.compare)
 cli.add_command(table_cli.ablate)
 cli.add_command(table_cli.table)

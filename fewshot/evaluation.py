@@ -26,7 +26,7 @@ from .statistics.pretraining import pretraining_of, random_weights
 
 # Beside a record: of which weights it is, and how long they took. Written last, so that a record without it counts as
 # one that was never finished.
-_SCORED = ".scored"
+SCORED = ".scored"
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +158,7 @@ def per_class_of(predictions: Predictions) -> dict[str, tuple[float, int]]:
 
 
 def _beside(path: Path) -> Path:
-    return path.with_name(path.name.removesuffix(".json") + _SCORED)
+    return path.with_name(path.name.removesuffix(".json") + SCORED)
 
 
 def _sha256(path: Path) -> str:

@@ -14,6 +14,7 @@ from .checkpoint import build_method, load_run
 from .episodes.queries import scored_queries
 from .errors import FewShotError
 from .methods.base import Method
+from .sharing.fetch import results_folder
 from .training.plan import scores_learn
 from .training.run_config import run_name
 
@@ -102,7 +103,7 @@ def head_of_run(path: Path, store: Store, *, device: torch.device) -> Head:
     return Head(
         method=run.method,
         name=config.method,
-        folder=run.folder,
+        folder=results_folder(run.folder),
         weights=run.weights,
         seed=config.seed,
         selected_on=run.selected_on,
@@ -160,6 +161,16 @@ def untrained_method(name: str, keywords: Mapping[str, Any], spec: FeatureSpec, 
                 + (", or take the head without parameters (--variant neighbor)" if name == "mastaf" else "")
             )
     return method
+
+
+def keywords_of(variant: str | None) -> dict[str, Any]:
+    """The keywords that a record's variant stands for: the inverse of `variant_name`."""
+    name, *off = (variant or "").split("/")
+    switches = {words: dict([pair]) for pair, words in _SWITCHES.items()}
+    found: dict[str, Any] = {"variant": name} if name else {}
+    for words in off:
+        found |= switches.get(words, {})
+    return found
 
 
 def variant_name(words: Mapping[str, Any]) -> str | None:

@@ -5,6 +5,7 @@ import click
 from ...cache.console import STORE, several
 from ...fewshot import cli_options as options
 from ...fewshot.cubes.residence import BANKS
+from ...fewshot.sharing.cli import RUN
 from ...fewshot.training.optimisation import OPTIMISERS, SCHEDULES
 
 _POSITIVE = click.FloatRange(0, min_open=True)
@@ -50,7 +51,12 @@ EPISODES = several(
     options.METHOD,
     options.SWITCHES,
     options.PARTS,
-    options.path_option("--head", metavar="RUN", help="Go on from this run's head, on cubes of the same weights."),
+    click.option(
+        "--head",
+        type=RUN,
+        metavar="RUN",
+        help="Go on from this run's head (a folder, or hf:USER/REPO), on cubes of the same weights.",
+    ),
     click.option("--way", type=click.IntRange(2), help="Classes an episode  [default: 5]."),
     click.option("--shot", type=click.IntRange(1), help="Examples of each class  [default: 1]."),
     options.QUERIES,

@@ -9,6 +9,7 @@ from ...cache import console
 from ...cache.place import StorePath
 from ...cache.spec import TIMES
 from ...fewshot import cli_options as options
+from ...fewshot.sharing.cli import RUN
 
 _SETTINGS = ("backbone", "revision", "layer", "time", "frames", "size", "resize", "precision", "checkpoint", "method")
 
@@ -41,8 +42,11 @@ NETWORK = console.several(
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), help="[default: auto]"),
 )
 HEAD = console.several(
-    options.path_option(
-        "--checkpoint", metavar="RUN", help="A trained head: folder of mastaf-fewshot train, or head/ of a fine-tuning."
+    click.option(
+        "--checkpoint",
+        type=RUN,
+        metavar="RUN",
+        help="A trained head: folder of mastaf-fewshot train, head/ of a fine-tuning, or hf:USER/REPO[@REVISION].",
     ),
     options.METHOD,
     options.PRESET,

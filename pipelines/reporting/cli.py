@@ -23,6 +23,13 @@ from ...fewshot import cli_options as options
 @options.path_option(
     "--root", metavar="DIR", help="Where the videos are  [default: where they were when the store was made]."
 )
+@options.path_option(
+    "--episode-list",
+    "lists",
+    metavar="FILE",
+    multiple=True,
+    help="List that results were scored on, to show their supports; may be repeated.",
+)
 @click.option(
     "--mistakes",
     type=click.IntRange(0, 24),
@@ -45,14 +52,14 @@ def command(runs: Path, features: tuple[StorePath, ...], no_frames: bool, json_f
       mastaf report --runs runs/
       mastaf report --runs runs/demo --features cache/hmdb51_r3d.zarr --root /data/hmdb51 --out hmdb51.html
     """
-    from .report import make_report
+    from .report import counted, make_report
 
     found = make_report(runs, features=features, frames=not no_frames, **given)
     for one in found["refused"]:
         console.say(f"left out: {one['reason']}")
     console.say(
-        f"{found['out']}: {found['results']} results in {found['tables']} tables, {found['training_runs']} training "
-        f"runs; {found['bytes'] / 1e6:.2f} MB"
+        f"{found['out']}: {counted(found['results'], 'result')} in {counted(found['tables'], 'table')}, "
+        f"{counted(found['training_runs'], 'training run')}; {found['bytes'] / 1e6:.2f} MB"
     )
     console.write_summary(json_file, found)
     return console.FINISHED_WITH_FAILURES if found["refused"] else console.DONE

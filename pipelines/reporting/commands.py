@@ -1,33 +1,41 @@
 """The commands that make a record and a run again, from what they say of themselves."""
 
+import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 from ...fewshot.cli_options import words_of
+from ...fewshot.head import keywords_of
 from ...fewshot.records import ResultRecord
 from ...fewshot.training.run_config import RunConfig
 
-UNKNOWN_STORE = "STORE"  # stands for one that was not found
+UNKNOWN_STORE, UNKNOWN_RUN = "STORE", "RUN"  # stand for those that were not found
 _TRAINED = ("method", "way", "shot", "query_mode", "queries", "train_episodes", "batch", "seed", "val_episodes")
 _TRAINED += ("val_every", "patience", "select_on", "lr", "optimiser", "weight_decay", "schedule", "step_every")
 _TRAINED += ("step_factor", "clip_norm", "label_smoothing", "train_precision")
 
 
-def evaluate_command(record: ResultRecord, path: Path, *, store: str, run: Path | None) -> str:
+def evaluate_command(
+    record: ResultRecord, path: Path, *, store: str, run: Path | None, lists: Mapping[str, Path]
+) -> str:
     """The command that scores again what the record `path` says. store: the path of its store; run: that it lies in,
-    None for a head without one, of which a record has only the name, variant and preset."""
+    None for a head without one, of which a record has only the name, variant and preset; lists: files by sha256."""
     words = ["mastaf-fewshot", "evaluate", "--features", store]
     if run is not None:
         # Weights that are not the run's choice stand behind the name of their record.
         weights = run / f"{path.stem.rpartition('_')[2]}.safetensors"
         words += ["--checkpoint", str(weights if weights.is_file() else run)]
+    elif record.trained_on is not None:
+        words += ["--checkpoint", UNKNOWN_RUN]  # its results went elsewhere
     else:
-        variant = None if record.variant is None else record.variant.split("/")[0]
-        keywords = {"variant": variant, "preset": record.preset, "adapter": record.adapter or None}
-        words += words_of({"method": record.method, "method_keywords": keywords})
+        keywords = keywords_of(record.variant) | ({} if record.preset in (None, "code") else {"preset": record.preset})
+        words += ["--method", record.method]
+        words += ["--variant", keywords.pop("variant")] if "variant" in keywords else []
+        words += [word for name, value in keywords.items() for word in ("--set", f"{name}={_value(value)}")]
     words += ["--split", record.split]
     if record.list_seed is None:
-        words += ["--episode-list", f"LIST_{record.episode_list[:8]}"]
+        words += ["--episode-list", str(lists.get(record.episode_list, f"LIST_{record.episode_list[:8]}"))]
     else:
         names = ("episodes", "list_seed", "episodes_from", "way", "shot", "query_mode", "queries")
         words += words_of({name: getattr(record, name) for name in names})
@@ -53,3 +61,7 @@ def train_command(config: RunConfig, *, store: str, out: Path) -> str:
     words = words_of({**settings, "method_keywords": own})
     listed = ["--episode-list", f"LIST_{config.val_list[:8]}"] if config.val_list else []
     return shlex.join(["mastaf-fewshot", "train", "--features", store, *words, *listed, "--out", str(out)])
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,7 +1,7 @@
 """What one head did, class by class, with intervals: numbers for bars and for the matrix of mistakes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from ...fewshot.statistics.metrics import clustered_ci95
 from .charts import BarChart, Matrix, bar_chart, matrix
 
 MOST_BARS, MOST_MATRIX, MOST_PAIRS = 60, 40, 8
+_MOST_CLASSES = 1000  # of which every pair is counted
 _RESAMPLES = 1000  # of an interval; there are many, and the last digit of none is shown
 
 
@@ -54,15 +55,16 @@ def figures_of(answers: Sequence[Predictions]) -> Figures:
     ]
     classes.sort(key=lambda pair: pair[1].share)
     shown = [(name, s.share, s.low, s.high, f"{name}: {s.words}") for name, s in classes[:MOST_BARS]]
+    found = Figures(classes, bar_chart(shown), None, (0, 0), [])
+    if len(first.class_names) > _MOST_CLASSES:
+        return found
     confusion = confusion_of(first)
     offered = confusion.offered[~np.eye(len(confusion.class_names), dtype=bool) & (confusion.offered > 0)]
-    few = len(confusion.class_names) <= MOST_MATRIX
-    return Figures(
-        classes,
-        bar_chart(shown),
-        _matrix(confusion) if few else None,
-        (int(offered.min()), int(offered.max())) if offered.size else (0, 0),
-        _taken(first, confusion),
+    return replace(
+        found,
+        matrix=_matrix(confusion) if len(confusion.class_names) <= MOST_MATRIX else None,
+        offered=(int(offered.min()), int(offered.max())) if offered.size else (0, 0),
+        taken=_taken(first, confusion),
     )
 
 

@@ -10,11 +10,13 @@ from ...cache.atomic import write_bytes
 from ...cache.place import StorePath
 from ...cache.store import Store
 from ...cache.versions import versions_of
+from ...fewshot.episodes.episode_list import read_episode_list
 from ...fewshot.statistics.found_records import Found, Refused, find_records
 from ...fewshot.training.run_config import RunConfig
 from ..errors import PipelineError
+from ..own_videos.writable import require_writable
 from .blocks import Block, build_block, grouped, head_name
-from .commands import UNKNOWN_STORE
+from .commands import UNKNOWN_RUN, UNKNOWN_STORE
 from .curves import Score, learning_curves, shots_and_ways
 from .kinds import MOST_KINDS, KindPair, compare_kinds, corrected
 from .page import markup, page, render
@@ -47,31 +49,33 @@ def make_report(
     out: Path | None = None,
     features: Sequence[StorePath] = (),
     root: Path | None = None,
+    lists: Sequence[Path] = (),
     mistakes: int = MISTAKES,
     frames: bool = True,
 ) -> dict[str, Any]:
     """Write the page of the results and training runs below `runs` to `out` (runs/report.html); what was done.
 
     features: stores that results may be of, besides those that are found; root: where their videos are, else where
-    they were; mistakes: shown of one head a table; frames: show pictures of videos. Files that are no results are
-    named in the page and in what is returned. Raises PipelineError where there is nothing to show, or too much.
+    they were; lists: files of episodes that were scored; mistakes: shown of one head a table; frames: show pictures
+    of videos. Files that are no results are named in the page and in what is returned. Raises PipelineError where
+    there is nothing to show, or too much.
     """
     records, refused = find_records(runs)
     trained, broken = find_runs(runs)
     refused = [*refused, *broken]
     _require_something(runs, records, trained, refused)
+    target = out or runs / "report.html"
+    require_writable(target)
     groups = grouped(records)
     named = [run.config.provenance.get("store") for run in trained if run.config is not None]
     stores, useless = find_stores({r.record.store for r in records}, given=features, root=runs, named=named)
     found = _Gathered(refused)
     numbers = {one.path: number for number, one in enumerate((r for group in groups for r in group), 1)}
     videos = {digest: Videos(store, root) for digest, store in stores.items()} if frames else {}
+    known = {read_episode_list(path).sha256: path for path in lists}
     for family in _families(groups):
-        _add_family(found, family, stores, videos, numbers, runs=runs, mistakes=mistakes)
-    text = _page(found, runs, trained, useless, n_records=len(records), n_stores=len(stores))
-    target = out or runs / "report.html"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    data = text.encode()
+        _add_family(found, family, stores, videos, numbers, lists=known, runs=runs, mistakes=mistakes)
+    data = _page(found, runs, trained, useless, n_records=len(records), n_stores=len(stores)).encode()
     write_bytes(target, data)
     return {
         "out": str(target),
@@ -113,6 +117,7 @@ def _add_family(
     videos: Mapping[str, Videos],
     numbers: Mapping[Path, int],
     *,
+    lists: Mapping[str, Path],
     runs: Path,
     mistakes: int,
 ) -> None:
@@ -126,7 +131,7 @@ def _add_family(
         view = view_block(number, block, stores.get(digest), numbers, found.detail)
         if mistakes:
             here = (stores.get(digest), videos.get(digest))
-            view.mistakes = mistakes_of(block, *here, count=mistakes, room=found.pictures)
+            view.mistakes = mistakes_of(block, *here, lists=lists, count=mistakes, room=found.pictures)
         views.append(view)
         shown = {"number": number, "html": markup(render("block.html", view=view))}
         shown |= {"title": view.title, "base": view.base, "heads": len(view.rows), "n": view.block.record["episodes"]}
@@ -138,7 +143,7 @@ def _add_family(
             )
         lies_in = _runs_by_record(block)
         found.provenance += [
-            provenance_of(one, numbers[one.path], lies_in[one.path], stores.get(digest), runs)
+            provenance_of(one, numbers[one.path], lies_in[one.path], stores.get(digest), lists=lists, root=runs)
             for one in group
             if one.path in lies_in
         ]
@@ -149,6 +154,26 @@ def _runs_by_record(block: Block) -> dict[Path, tuple[Path | None, RunConfig | N
     """The run and its settings behind each record of a block, by the record's path."""
     pairs = [pair for row in block.rows for pair in zip(row.compared.scored, row.runs, strict=False)]
     return {scored.path: run for scored, run in pairs}
+
+
+def counted(count: int, what: str) -> str:
+    """`1 result`, `2 results`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _said(
+    found: _Gathered, runs: Path, useless: Sequence[StorePath], *, n_records: int, n_runs: int, n_stores: int
+) -> list[str]:
+    """Sentences on what was read, and what is not on the page."""
+    read = f"{counted(n_records, 'result file')}, {counted(n_runs, 'training run')}"
+    said = [f"{read} and {counted(n_stores, 'store')} of cubes were read for {runs}."]
+    said += [f"{counted(len(found.refused), 'file')} left out, named below."] if found.refused else []
+    over = len(found.kinds) - MOST_KINDS
+    said += [f"{counted(over, 'pair')} of cubes left out of their table."] if over > 0 else []
+    said += [f"No result is of {path}, which was given." for path in useless]
+    lost = found.detail.left_out + found.pictures.left_out
+    said += [f"{lost} parts were left out to keep the page small; report fewer runs to see them."] if lost else []
+    return said
 
 
 def _page(
@@ -162,13 +187,7 @@ def _page(
 ) -> str:
     curves, left_out = learning_curves(trained)
     blocks = [shown for _, shown in sorted(found.blocks, key=lambda pair: pair[0])]
-    said = [
-        f"{n_records} result files, {len(trained)} training runs, {n_stores} stores of cubes were read from {runs}."
-    ]
-    said += [f"{len(found.refused)} files were left out, named below."] if found.refused else []
-    said += [f"No result is of {path}, which was given." for path in useless]
-    lost = found.detail.left_out + found.pictures.left_out
-    said += [f"{lost} parts were left out to keep the page small; report fewer runs to see them."] if lost else []
+    said = _said(found, runs, useless, n_records=n_records, n_runs=len(trained), n_stores=n_stores)
     summary = (
         "Every accuracy stands with its 95 % interval and the number of episodes it is of; tables can be sorted by a "
         "click on a column's name."
@@ -189,5 +208,5 @@ def _page(
         curves=curves,
         curves_left_out=left_out,
         provenance=sorted(found.provenance, key=lambda one: one["number"]),
-        unknown=UNKNOWN_STORE,
+        unknown=f"{UNKNOWN_STORE} or {UNKNOWN_RUN}",
     )

@@ -197,7 +197,7 @@ def test_the_nearest_support_is_of_the_episode_and_nearest(runs, store, tmp_path
         vector = store.read([row[key]])[0].astype(np.float64).mean(axis=(1, 2, 3))  # [c]
         return vector / np.linalg.norm(vector)
 
-    drawn = episodes_of(record, answers, store)
+    drawn = episodes_of(record, answers, store, {})
     assert isinstance(drawn, Episodes)
     mistakes = surest_mistakes(answers, 5)
     assert len({one.row for one in mistakes}) == len(mistakes) == 5
@@ -220,7 +220,7 @@ def test_attention_is_shown_only_of_the_weights_that_were_scored(copied, store, 
     run = copied / "a" / "full_3way_1shot_seed0"
     path = next(p for p, r in _records(run).items() if (r["way"], r["shot"]) == (3, 1))
     answers = read_predictions(path.with_suffix(".npz"))
-    episodes = episodes_of(read_record(path), answers, store)
+    episodes = episodes_of(read_record(path), answers, store, {})
     one = surest_mistakes(answers, 1)[0]
     for weights, right in ((run, True), (copied / "a" / "self_3way_1shot_seed0", False)):
         logits = answers.logits[one.place]
@@ -269,6 +269,14 @@ def test_a_folder_without_results_says_how_to_get_some(tmp_path, mastaf) -> None
     assert "no folder" in complaint
 
 
+def test_a_place_that_cannot_be_written_is_refused_first(runs, mastaf, monkeypatch) -> None:
+    from mastaf.pipelines.reporting import report
+
+    monkeypatch.setattr(report, "build_block", lambda *_: pytest.fail("it worked for nothing"))
+    status, _, complaint = mastaf("report", "--runs", runs, "--out", runs)
+    assert (status, "must be a file" in complaint) == (2, True)
+
+
 def test_names_with_markup_stay_text(make_store, tmp_path, browser_page) -> None:
     from mastaf.fewshot.evaluate import evaluate
     from mastaf.pipelines.reporting.report import make_report
@@ -286,6 +294,45 @@ def test_names_with_markup_stay_text(make_store, tmp_path, browser_page) -> None
     assert visit.errors == []
 
 
+def test_supports_of_a_list_from_a_file_are_shown_with_that_file(store, tmp_path, mastaf) -> None:
+    from mastaf.fewshot.episodes.listing import write_listing
+    from mastaf.fewshot.evaluate import evaluate
+
+    listed = tmp_path / "list.txt"
+    write_listing(store, out=listed, split="test", episodes=30, way=3, shot=1, list_seed=5)
+    neighbor: dict[str, Any] = {"method_keywords": {"variant": "neighbor"}, "out": tmp_path / "runs" / "x"}
+    evaluate(store, episode_list=listed, progress=False, **neighbor)
+    without, with_it = (
+        _report(mastaf, tmp_path / "runs", store, *more)[1] for more in ((), ("--episode-list", listed))
+    )
+    assert "supports are known only with that file" in without
+    assert "Nearest support of the true class" not in without
+    assert with_it.count("Nearest support of the true class") == 6
+    assert f"--episode-list {listed}" in with_it
+
+
+def test_a_head_without_a_run_has_a_command_too(toy_store, tmp_path) -> None:
+    import html
+
+    from mastaf.cache import console
+    from mastaf.fewshot.cli import cli
+    from mastaf.fewshot.evaluate import evaluate
+    from mastaf.pipelines.reporting.report import make_report
+
+    out = tmp_path / "runs" / "x"
+    keywords = {"variant": "cross", "meta_learner": False, "preset": "paper"}
+    evaluate(toy_store, method_keywords=keywords, way=3, episodes=20, out=out, progress=False)
+    made = make_report(tmp_path / "runs", features=[toy_store.path], mistakes=0)
+    (command,) = re.findall(r"<code>(.*?)</code>", Path(made["out"]).read_text(encoding="utf-8"))
+    (record,) = _records(out)
+    before = record.with_suffix(".npz").read_bytes()
+    record.with_suffix(".npz").unlink()
+    with pytest.raises(SystemExit) as left:
+        console.run(cli, shlex.split(html.unescape(command))[1:])
+    assert not left.value.code
+    assert record.with_suffix(".npz").read_bytes() == before
+
+
 def test_one_head_on_two_kinds_of_cubes_is_compared_by_query(make_store, tmp_path) -> None:
     from mastaf.fewshot.evaluate import evaluate
     from mastaf.pipelines.reporting.report import make_report
@@ -298,7 +345,7 @@ def test_one_head_on_two_kinds_of_cubes_is_compared_by_query(make_store, tmp_pat
     text = Path(made["out"]).read_text(encoding="utf-8")
     assert made["tables"] == 2
     assert "The same head on other cubes" in text
-    assert "stores of cubes were read" in text
+    assert "2 result files, 0 training runs and 0 stores of cubes were read" in text
     assert "The store was not found" in text
 
 
@@ -311,7 +358,7 @@ def test_training_alone_and_backbones_have_curves(tmp_path, mastaf) -> None:
     status, said, _ = mastaf("report", "--runs", tmp_path)
     text = (tmp_path / "report.html").read_text()
     assert status == 0
-    assert "0 results in 0 tables, 1 training runs" in said
+    assert "0 results in 0 tables, 1 training run;" in said
     assert "val 60.0 ± 5.0 % after 3 steps" in text
     assert "r3d-tiny, episodic" in text
     assert "were trained, but not scored" in text

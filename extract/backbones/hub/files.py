@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ....cache.hub import fetch_snapshot
 from ...errors import ExtractError
 from ..weights import weight_folders
 
@@ -14,9 +15,6 @@ _ABOUT = (*_JSON, "README.md")
 _SAFE = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
 _PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-
-# What the hub's client sends requests with, by its version. It lets a connection that breaks off through as it is.
-_TRANSPORTS = ("httpx", "httpx2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,41 +85,5 @@ def _from_hub(model_id: str, revision: str | None, *, only_config: bool) -> Mode
 
 
 def _fetch(model_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    """The local snapshot with these files; from the hub's cache on this machine where the network is away."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    at = f"'{model_id}' at revision '{revision}'" if revision else f"'{model_id}'"
-    try:
-        return Path(snapshot_download(model_id, revision=revision, allow_patterns=list(patterns)))
-    except GatedRepoError as error:
-        raise ExtractError(
-            f"{at} is gated: accept its licence on its page of the hub, then run `hf auth login`"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise ExtractError(f"{at} is not on the hub: it has no such branch, tag or commit; mend --revision") from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ExtractError(
-            f"{at} is not on the hub, or private; check the name, or run `hf auth login` if it is yours"
-        ) from error
-    except Exception as error:
-        expected = isinstance(error, LocalEntryNotFoundError | HfHubHTTPError | OSError)
-        if not expected and type(error).__module__.partition(".")[0] not in _TRANSPORTS:
-            raise
-        raise ExtractError(
-            f"{at} could not be fetched from the hub ({_reason(error)}); {where_to_put(model_id)}"
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    """The first line of the innermost cause: the library wraps what the network said."""
-    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
-        error = error.__cause__
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    without = where_to_put(model_id)
+    return fetch_snapshot(model_id, revision, patterns, raising=ExtractError, mend="--revision", without=without)

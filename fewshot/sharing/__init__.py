@@ -1,0 +1,1 @@
+"""Runs on the Hugging Face hub: pushed as safetensors with a model card, and loaded by name."""
