@@ -1,10 +1,12 @@
 # Every target makes .venv by itself, and takes seconds when nothing has changed.
 PYTHON ?= python3
+# mkdocs-material's notice of its end in 2027, in every build.
+export NO_MKDOCS_2_WARNING := 1
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test soak check bench clean install
+.PHONY: demo test soak check docs bench clean install
 
 install: $(STAMP)
 
@@ -30,10 +32,15 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/mkdocs build --quiet --strict --site-dir build/site
+
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict
+	@echo open site/index.html
 
 bench: $(STAMP)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:
 	@# Of runs/ only what `make` made: the rest is its owner's.
-	rm -rf $(VENV) build dist runs/demo *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site runs/demo *.egg-info .pytest_cache .ruff_cache .hypothesis

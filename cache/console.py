@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import click
+from click.shell_completion import CompletionItem
 
 from .atomic import write_json
 from .place import StorePath, store_path
@@ -131,6 +132,9 @@ class _StoreType(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> StorePath:
         return store_path(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file")]
 
 
 STORE = _StoreType()

@@ -36,6 +36,63 @@ def report(work: Path, browser: Any) -> bytes:
     return side_by_side(browser, desk, phone)
 
 
+def explain(work: Path, browser: Any) -> bytes:
+    """The grid of an episode in which the head is right."""
+    mastaf(
+        "mastaf-extract",
+        "--dataset",
+        "folder",
+        "--root",
+        motion(work),
+        "--backbone",
+        "r3d-tiny",
+        "--out",
+        "e.zarr",
+        at=work,
+    )
+    mastaf(
+        "mastaf-fewshot", "train", "--features", "e.zarr", "--way", 3, "--train-episodes", 640, "--out", "run", at=work
+    )
+    ask = ("--features", "e.zarr", "--episode", 3, "--checkpoint", "run", "--columns", 3, "--no-film", "--out", "o")
+    mastaf("mastaf", "explain", *ask, at=work)
+    return (work / "o" / "query1.png").read_bytes()
+
+
+def serve(work: Path, browser: Any) -> bytes:
+    """The local page after a query."""
+    clips, command = motion(work) / "test", [sys.executable, "-c", "from mastaf.pipelines.cli import main; main()"]
+    with (
+        subprocess.Popen(
+            [*command, "serve", "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as server,
+        browser.new_context(viewport={"width": 1000, "height": 900}) as context,
+    ):
+        try:
+            page = context.new_page()
+            page.goto(next(line.split()[0] for line in iter(server.stdout.readline, "") if line.startswith("http")))
+            for name in ("chase", "spiral_out", "teleport"):
+                page.get_by_label("Class", exact=True).fill(name)
+                page.locator("input[type=file]").first.set_input_files(
+                    [clips / name / f"clip00{n}.mp4" for n in range(5)]
+                )
+                page.get_by_text("clip004").wait_for()
+                page.get_by_role("button", name="Add to the class").click()
+                page.locator(".classes td").get_by_text(name, exact=True).wait_for()
+            page.locator("input[type=file]").last.set_input_files(clips / "chase" / "clip007.mp4")
+            page.get_by_text("clip007").wait_for()
+            page.get_by_role("button", name="Classify").click()
+            page.locator(".grid img").wait_for()
+            page.wait_for_timeout(500)  # what the last button showed while it worked has faded
+            return page.screenshot(full_page=True, clip={"x": 0, "y": 0, "width": 1000, "height": 1100})
+        finally:
+            server.terminate()
+
+
+def mastaf(command: str, *words: Any, at: Path) -> None:
+    """Run one of the commands in a folder."""
+    subprocess.run([Path(sys.executable).with_name(command), *map(str, words)], cwd=at, check=True, stdout=sys.stderr)
+
+
 def motion(work: Path) -> Path:
     """A few clips of each class of the embedded data set."""
     from mastaf.extract.datasets.motion import render_motion
@@ -75,7 +132,7 @@ def smaller(png: bytes) -> bytes:
     return subprocess.run([*command, "-c:v", "png", "-"], input=png, capture_output=True, check=True).stdout
 
 
-PICTURES: dict[str, Callable[[Path, Any], bytes]] = {"report": report}
+PICTURES: dict[str, Callable[[Path, Any], bytes]] = {"report": report, "explain": explain, "serve": serve}
 
 
 def main(names: list[str]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from ..cache import console
+from ..cache.completion import Names
 from ..cache.spec import STORE_DTYPES, TIMES
 from .backbones.plugins import backbone_names
 from .datasets.by_name import DATASETS
@@ -23,9 +24,12 @@ class _BackboneOption(click.Option):
         return super().get_help_record(ctx)
 
 
+BACKBONE = Names(backbone_names)
+DATASET = Names(lambda: DATASETS, or_file=True)
+WEIGHTS = Names(lambda: ("hub", "random"), or_file=True)
 EXTRACTION = console.several(
-    click.option("--backbone", metavar="NAME", required=True, cls=_BackboneOption),
-    click.option("--dataset", metavar="NAME", required=True, help=f"{', '.join(DATASETS)}, or FILE.csv."),
+    click.option("--backbone", metavar="NAME", type=BACKBONE, required=True, cls=_BackboneOption),
+    click.option("--dataset", metavar="NAME", type=DATASET, required=True, help=f"{', '.join(DATASETS)}, or FILE.csv."),
     click.option(
         "--root",
         metavar="DIR",
@@ -41,6 +45,7 @@ EXTRACTION = console.several(
     click.option(
         "--weights",
         metavar="FILE|DIR|hub|random",
+        type=WEIGHTS,
         help="Weights of the backbone; random: for tests  [default: its own; see docs/backbones.md].",
     ),
     click.option("--revision", metavar="NAME", help="Branch, tag or commit of weights on the hub  [default: main]."),

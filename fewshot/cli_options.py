@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ..cache.completion import Names
 from ..cache.console import STORE as STORE_TYPE
 from ..cache.console import several
 from .cubes.residence import BANKS
@@ -77,8 +78,11 @@ class MethodOption(click.Option):
         return record and (record[0], record[1].replace("METHODS", ", ".join(method_names())))
 
 
+METHODS = Names(method_names, several=True)
 METHOD = several(
-    click.option("--method", metavar="NAME", cls=MethodOption, help="METHODS  [default: mastaf]."),
+    click.option(
+        "--method", metavar="NAME", type=Names(method_names), cls=MethodOption, help="METHODS  [default: mastaf]."
+    ),
     click.option("--variant", metavar="NAME", help="A method's, such as full, neighbor, fce or memory."),
     click.option(
         "--set",

@@ -51,6 +51,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     show_default=True,
     callback=_names,
     metavar="NAMES",
+    type=options.METHODS,
     cls=options.MethodOption,
     help="Of METHODS; NAME:VARIANT for a variant. all: each of them and mastaf:neighbor, but what a store cannot have.",
 )

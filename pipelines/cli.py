@@ -7,6 +7,7 @@ import click
 
 from ..cache import console
 from ..cache.threads import spin_briefly
+from ..extract.cli_options import BACKBONE, DATASET, WEIGHTS
 from ..fewshot import cli_options as options
 from . import profile_cli, sweep_cli
 from .explaining.cli import command as explain
@@ -69,12 +70,21 @@ def demo(json_file: Path | None, **given: Any) -> int:
     "--root", metavar="DIR", help="Folder of the videos  [default: $MASTAF_DATA/<dataset>, else data/<dataset>]."
 )
 @click.option(
-    "--dataset", metavar="NAME", default="folder", show_default=True, help="A data set's name, or a CSV file."
+    "--dataset",
+    metavar="NAME",
+    type=DATASET,
+    default="folder",
+    show_default=True,
+    help="A data set's name, or a CSV file.",
 )
 @options.path_option("--split-files", metavar="DIR", help="Folder of the published split's list files.")
 @click.option("--follow-links", is_flag=True, help="Also read videos whose symbolic links leave the root.")
-@click.option("--backbone", metavar="NAME", default="r3d-tiny", show_default=True, help="Name of the backbone.")
-@click.option("--weights", metavar="FILE|DIR|hub|random", help="Weights of the backbone  [default: its own].")
+@click.option(
+    "--backbone", metavar="NAME", type=BACKBONE, default="r3d-tiny", show_default=True, help="Name of the backbone."
+)
+@click.option(
+    "--weights", metavar="FILE|DIR|hub|random", type=WEIGHTS, help="Weights of the backbone  [default: its own]."
+)
 @click.option("--revision", metavar="NAME", help="Branch, tag or commit of weights on the hub  [default: main].")
 @options.path_option(
     "--out", metavar="DIR", help="Output folder  [default: runs/<dataset, or folder's name>_<backbone>]."

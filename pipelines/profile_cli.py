@@ -6,7 +6,9 @@ from typing import Any
 import click
 
 from ..cache import console
+from ..cache.completion import Names
 from ..extract.backbones import BACKBONES
+from ..fewshot.cli_options import METHODS as METHODS_TYPE
 from ..fewshot.cli_options import MethodOption
 from ..fewshot.methods import METHODS
 
@@ -40,6 +42,7 @@ def _frames(_context: click.Context, _parameter: click.Parameter, value: str) ->
 @click.option(
     "--backbones",
     metavar="NAMES",
+    type=Names(lambda: BACKBONES, several=True),
     default=_BACKBONES,
     show_default=True,
     callback=_names,
@@ -48,6 +51,7 @@ def _frames(_context: click.Context, _parameter: click.Parameter, value: str) ->
 @click.option(
     "--methods",
     metavar="NAMES",
+    type=METHODS_TYPE,
     default=_METHODS,
     show_default=True,
     callback=_names,

@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 from ...cache.console import unknown_name
 from ...cache.spec import TIMES
-from ..decoding.pixels import PixelRule
+from ..decoding.pixels import PixelRule, check_clip
 from ..errors import ExtractError
 from .checkpointing import run_again_for_gradients
 
 Shape = tuple[int, int, int, int]
-MOST_PIXELS = 1 << 26  # of a clip: 256 frames of 512 x 512; as float32 it is 800 MB
 
 
 class StagedNet(nn.Module):
@@ -74,15 +73,6 @@ class StagedNet(nn.Module):
         """Normalised clips [b, 3, t, h, w] -> cubes [b, c, t, h, w] of the last stage."""
         last = list(self.stages())[-1]
         return self.outputs(x, (last,))[last]
-
-
-def check_clip(frames: int, size: int) -> None:
-    """ExtractError for clips that no memory should be spent on."""
-    if frames * size * size > MOST_PIXELS:
-        raise ExtractError(
-            f"frames ({frames}) x size ({size}) x size must be at most {MOST_PIXELS} pixels a clip; lower --frames or "
-            "--size"
-        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -29,6 +29,8 @@ RESIZE_RULES = ("squash", "short")
 # Bilinear; chroma interpolated, not repeated, on both sides; the same bits with and without SIMD.
 SCALER = "bilinear+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
 
+MOST_PIXELS = 1 << 26  # of a clip: 256 frames of 512 x 512; as float32 it is 800 MB
+
 KINETICS_MEAN, KINETICS_STD = (0.4345, 0.4051, 0.3775), (0.2768, 0.2713, 0.2737)
 
 
@@ -66,6 +68,15 @@ class PixelRule:
         for crop in self.crops:
             if crop not in (CENTRE, *CROPS):
                 raise ExtractError(unknown_name("crop", crop, (CENTRE, *CROPS)))
+
+
+def check_clip(frames: int, size: int) -> None:
+    """ExtractError for clips that no memory should be spent on."""
+    if frames * size * size > MOST_PIXELS:
+        raise ExtractError(
+            f"frames ({frames}) x size ({size}) x size must be at most {MOST_PIXELS} pixels a clip; lower --frames or "
+            "--size"
+        )
 
 
 def pixel_rule(

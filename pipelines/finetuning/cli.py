@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from ...cache import console
+from ...cache.completion import Names
 from ...fewshot import cli_options as options
 from . import RECIPES
 from .cli_options import EPISODES, MOVES, THEN, VIDEOS
@@ -16,6 +17,7 @@ from .cli_options import EPISODES, MOVES, THEN, VIDEOS
 @click.option(
     "--recipe",
     metavar="NAME",
+    type=Names(lambda: RECIPES, several=True),
     default="classify",
     show_default=True,
     help=f"How to train: {', '.join(RECIPES)}; with --then also classify,episodic.",

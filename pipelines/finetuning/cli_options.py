@@ -3,6 +3,7 @@
 import click
 
 from ...cache.console import STORE, several
+from ...extract.cli_options import BACKBONE, DATASET, WEIGHTS
 from ...fewshot import cli_options as options
 from ...fewshot.cubes.residence import BANKS
 from ...fewshot.sharing.cli import RUN
@@ -11,8 +12,15 @@ from ...fewshot.training.optimisation import OPTIMISERS, SCHEDULES
 _POSITIVE = click.FloatRange(0, min_open=True)
 
 VIDEOS = several(
-    click.option("--backbone", metavar="NAME", help="Name of the backbone  [default: r3d-tiny, or the store's]."),
-    click.option("--dataset", metavar="NAME", help="A data set's name, or a CSV file  [default: motion]."),
+    click.option(
+        "--backbone",
+        metavar="NAME",
+        type=BACKBONE,
+        help="Name of the backbone  [default: r3d-tiny, or the store's].",
+    ),
+    click.option(
+        "--dataset", metavar="NAME", type=DATASET, help="A data set's name, or a CSV file  [default: motion]."
+    ),
     options.path_option("--root", metavar="DIR", help="Folder of the videos  [default: data/<dataset>]."),
     options.path_option("--split-files", metavar="DIR", help="Folder of the published split's list files."),
     click.option("--follow-links", is_flag=True, help="Also read videos whose symbolic links leave the root."),
@@ -20,7 +28,10 @@ VIDEOS = several(
     click.option("--allow-partial", is_flag=True, help="tail: use what an unfinished extraction has."),
     click.option("--bank", type=click.Choice(BANKS), help="tail: where the cubes stay  [default: where they fit]."),
     click.option(
-        "--weights", metavar="FILE|DIR|hub|random", help="Where to start; random: from nothing  [default: its own]."
+        "--weights",
+        metavar="FILE|DIR|hub|random",
+        type=WEIGHTS,
+        help="Where to start; random: from nothing  [default: its own].",
     ),
     click.option("--revision", metavar="NAME", help="Branch, tag or commit of weights on the hub  [default: main]."),
     click.option("--frames", type=click.IntRange(1), help="Frames of a clip  [default: the backbone's]."),

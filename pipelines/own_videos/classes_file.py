@@ -19,6 +19,8 @@ from ...cache.checks import brief, parse_json, require_keys
 from ...cache.errors import CacheError
 from ...cache.packing import finite_rows
 from ...cache.spec import FeatureSpec
+from ...extract.decoding.pixels import check_clip
+from ...extract.errors import ExtractError
 from ...fewshot.errors import FewShotError
 from ...fewshot.statistics.temperature import Calibration
 from ..errors import PipelineError
@@ -60,7 +62,16 @@ def read_classes(path: Path) -> Enrolment:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return _enrolment(parse_json(metadata["mastaf"].encode(), "its header"), tensors)
-    except (SafetensorError, CacheError, FewShotError, PipelineError, ValueError, TypeError, KeyError) as error:
+    except (
+        SafetensorError,
+        CacheError,
+        ExtractError,
+        FewShotError,
+        PipelineError,
+        ValueError,
+        TypeError,
+        KeyError,
+    ) as error:
         raise PipelineError(f"{path} is no file of classes, or is damaged: {brief(error, 300)}; enrol anew") from None
 
 
@@ -71,6 +82,9 @@ def _enrolment(facts: Any, tensors: dict[str, np.ndarray]) -> Enrolment:
     spec = FeatureSpec.from_json(facts["spec"])
     if spec.recipe != facts["recipe"]:
         raise PipelineError("its recipe is not the digest of its spec")
+    if min(spec.frames, spec.size) < 1:
+        raise PipelineError(f"its frames ({spec.frames}) and size ({spec.size}) must be at least 1")
+    check_clip(spec.frames, spec.size)  # decoders start before there is a network that would refuse it
     cubes = tensors.pop(CUBES)
     if cubes.dtype != np.float16 or cubes.ndim != 5 or not len(cubes) or not finite_rows(cubes).all():
         raise PipelineError(f"cubes ({cubes.dtype} {cubes.shape}) must be finite float16 [n, c, t, h, w]")

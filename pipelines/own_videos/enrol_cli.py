@@ -8,6 +8,7 @@ import click
 from ...cache import console
 from ...cache.place import StorePath
 from ...cache.spec import TIMES
+from ...extract.cli_options import BACKBONE, WEIGHTS
 from ...fewshot import cli_options as options
 from ...fewshot.sharing.cli import RUN
 
@@ -31,8 +32,15 @@ WHAT = console.several(
     ),
 )
 NETWORK = console.several(
-    click.option("--backbone", metavar="NAME", help="See docs/backbones.md  [default: r3d-tiny, or the checkpoint's]."),
-    click.option("--weights", metavar="FILE|DIR|hub|random", help="Weights of the backbone  [default: its own]."),
+    click.option(
+        "--backbone",
+        metavar="NAME",
+        type=BACKBONE,
+        help="See docs/backbones.md  [default: r3d-tiny, or the checkpoint's].",
+    ),
+    click.option(
+        "--weights", metavar="FILE|DIR|hub|random", type=WEIGHTS, help="Weights of the backbone  [default: its own]."
+    ),
     click.option("--revision", metavar="NAME", help="Branch, tag or commit of weights on the hub  [default: main]."),
     click.option("--layer", metavar="NAME", help="Stage whose output is the cube  [default: the last]."),
     click.option("--time", type=click.Choice(TIMES), help="mean: cubes averaged over time  [default: keep]."),

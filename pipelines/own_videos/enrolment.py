@@ -17,6 +17,8 @@ from ..errors import PipelineError
 if TYPE_CHECKING:
     from .support import Support
 
+_LARGEST = 1 << 16  # a file from a stranger must not make a head that fills the memory
+
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
@@ -49,6 +51,9 @@ class HeadFacts:
 
     def __post_init__(self) -> None:
         fit_fields(self)
+        sizes = [self.n_train_classes, *(n for value in self.keywords.values() for n in _numbers(value))]
+        if any(not abs(size) <= _LARGEST for size in sizes):
+            raise PipelineError(f"numbers of the head ({max(sizes, key=abs)}) must be at most {_LARGEST}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +69,12 @@ class Example:
     def __post_init__(self) -> None:
         fit_fields(self)
         require_name(self.class_name)
+
+
+def _numbers(value: Any) -> list[float]:
+    """The numbers among a keyword's values."""
+    values = value if isinstance(value, list | tuple) else [value]
+    return [n for n in values if isinstance(n, int | float)]
 
 
 def require_name(name: str) -> None:

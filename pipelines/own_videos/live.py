@@ -113,9 +113,9 @@ def load_head(enrolment: Enrolment) -> "Method":
     from ...fewshot.weights import load_exactly
 
     head = enrolment.head
+    tensors = {name: torch.from_numpy(np.array(value)) for name, value in enrolment.head_tensors.items()}
     with torch.random.fork_rng(devices=[]):
         method = build_method(head.method, head.keywords, spec=enrolment.spec, n_train_classes=head.n_train_classes)
-    tensors = {name: torch.from_numpy(np.array(value)) for name, value in enrolment.head_tensors.items()}
     load_exactly(method, tensors, Path("the file of classes"))
     return method
 

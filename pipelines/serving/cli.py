@@ -32,7 +32,7 @@ def command(**given: Any) -> int:
     """A local web page: drop a few clips of each class, drop a query, see label, scores and attention.
 
     Listens on this machine alone unless --host says otherwise; it asks nobody for a password. Clips are deleted once
-    they were read, and what a visitor enrolled is forgotten with the page. Needs pip install 'mastaf[ui]'.
+    they were read, and what a visitor enrolled is forgotten an hour later. Needs pip install 'mastaf[ui]'.
 
     \b
     Examples:

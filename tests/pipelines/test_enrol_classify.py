@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mastaf.cache.spec import FeatureSpec
 from mastaf.extract.decoding.ffmpeg import ffmpeg_exe
 from mastaf.pipelines.errors import PipelineError
 from mastaf.pipelines.own_videos.answer import FIELDS, Scored
@@ -72,14 +73,19 @@ def test_from_folders_to_labels(mine, clip, mastaf, tmp_path, monkeypatch):
     status, said, _ = mastaf("classify", "--classes", "new/my.classes", *asked, "--jsonl", "a.jsonl", "--csv", "a.csv")
     assert status == 1
     lines = said.splitlines()
-    assert lines[0].startswith("clips/chase.mp4: chase ")
-    assert lines[1].startswith("clips/rock.mp4: rock ")
+    assert lines[0].startswith("clips/chase.mp4: ")
+    assert lines[1].startswith("clips/rock.mp4: ")
     assert lines[2] == "failed: nowhere.mp4: cannot be opened: No such file or directory"
     assert lines[3].startswith("failed: mine/rock/broken.mp4: not a video")
     of_json = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     with (tmp_path / "a.csv").open(newline="") as file:
         of_csv = list(csv.DictReader(file))
-    assert [answer["label"] for answer in of_json] == ["chase", "rock", None, None]
+    assert [answer["nearest"] for answer in of_json] == ["chase", "rock", None, None]
+    for answer, line in zip(of_json[:2], lines, strict=False):
+        said_so = (
+            "none of the classes" if answer["rejected"] else f"{answer['nearest']} {100 * answer['probability']:.0f}"
+        )
+        assert line.removeprefix(f"{answer['path']}: ").startswith(said_so)
     for one, two in zip(of_json, of_csv, strict=True):
         assert tuple(two) == FIELDS
         assert {name: "" if value is None else str(value) for name, value in one.items()} == two
@@ -217,21 +223,20 @@ def test_a_long_video_becomes_segments_that_follow_each_other(saved, clip, masta
     status, said, _ = mastaf("classify", tmp_path / "long.mp4", tmp_path / "frames", *asked)
     assert status == 0
     *segments, frames = json.loads((tmp_path / "s.json").read_text())["clips"]
-    labels = [segment["label"] for segment in segments if segment["label"]]
+    labels = [segment["nearest"] for segment in segments]
     assert labels[0] == labels[-1] == "rock"
     assert "chase" in labels
     assert segments[0]["start_s"] == 0
     for one, two in pairwise(segments):
         assert one["end_s"] == two["start_s"] > one["start_s"]
     assert f"{tmp_path}/long.mp4 0:00:00.0 - 0:00:0" in said
-    assert (frames["label"], frames["start_s"]) == ("rock", None)
+    assert (frames["nearest"], frames["start_s"]) == ("rock", None)
     assert "a folder of frames has no times" in frames["note"]
 
 
 def test_neighbouring_windows_of_one_label_are_one_segment():
     def window(start, *sure):
-        logits = np.log(sure)
-        return ScoredWindow(start, start + 4, Scored(logits, np.array(sure), 0.6))
+        return ScoredWindow(start, start + 4, Scored(np.log(sure), np.array(sure), np.log(0.6)))
 
     windows = [
         window(0, 0.9, 0.1),
@@ -296,12 +301,20 @@ def spoil(path, change):
     save_file(tensors, path, metadata={"mastaf": facts if isinstance(facts, str) else json.dumps(facts)})
 
 
+def set_spec(facts, **fields):
+    """Another spec, with its own digest."""
+    facts["spec"].update(fields)
+    facts["recipe"] = FeatureSpec.from_json(facts["spec"]).recipe
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (lambda f, t: f.update(schema=2), "schema"),
         (lambda f, t: f.update(recipe="0" * 64), "its recipe is not the digest of its spec"),
         (lambda f, t: f["spec"].update(size="x"), "size"),
+        (lambda f, t: set_spec(f, frames=10**9), "must be at most"),
+        (lambda f, t: set_spec(f, frames=0), "must be at least 1"),
         (lambda f, t: f.update(more=1), "unknown fields"),
         (lambda f, t: f.pop("examples"), "unknown fields"),
         (lambda f, t: f["examples"].pop(), "must be one of"),
@@ -311,6 +324,8 @@ def spoil(path, change):
         (lambda f, t: f["calibration"].update(temperature=-1), "temperature"),
         (lambda f, t: f["network"].update(folded="yes"), "folded"),
         (lambda f, t: f["head"].update(keywords=[]), "keywords"),
+        (lambda f, t: f["head"]["keywords"].update(bottleneck=10**9), "must be at most 65536"),
+        (lambda f, t: f["head"]["keywords"].update(cardinalities=[2, 10**9]), "must be at most 65536"),
         (lambda f, t: t["cubes"].__setitem__((0, 0, 0, 0, 0), np.nan), "finite"),
         (lambda f, t: t.update(cubes=t["cubes"].astype(np.float32)), "float16"),
         (lambda f, t: t.pop("cubes") is None, "cubes"),

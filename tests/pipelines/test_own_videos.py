@@ -96,7 +96,8 @@ def test_answers_are_those_of_the_plain_formula(folders, classifier, cube_of):
         assert answer.runner_up == CLASSES[second]
         assert answer.probability == pytest.approx(powers[first] / powers.sum(), abs=1e-3)
         assert answer.runner_up_probability == pytest.approx(powers[second] / powers.sum(), abs=1e-3)
-        assert answer.rejected == (answer.probability < threshold)
+        assert answer.score == pytest.approx(7 * cosines[first], abs=1e-2)
+        assert answer.rejected == (answer.score < threshold)
         assert answer.label == (None if answer.rejected else answer.nearest)
         assert not answer.error
 
@@ -211,9 +212,17 @@ def test_one_clip_a_class_has_scores_until_a_store_says_what_they_mean(folders, 
     assert not made.add({"teleport": one["teleport"]}).calibrated  # what was learnt was for other classes
 
 
-def test_a_trained_head_scores_and_needs_its_run_no_more(folders, store, tmp_path):
+@pytest.fixture(scope="module")
+def run(store, tmp_path_factory):
+    """A head trained on the store."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    train(store, out=out, way=3, shot=1, train_episodes=32, select_on="none")
+    return out
+
+
+def test_a_trained_head_scores_and_needs_its_run_no_more(folders, run, tmp_path):
     support, queries = folders
-    train(store, out=tmp_path / "run", way=3, shot=1, train_episodes=32, select_on="none")
+    shutil.copytree(run, tmp_path / "run")
     made = FewShotClassifier.enrol(support, checkpoint=tmp_path / "run")
     head = made.enrolment.head
     assert (head.method, head.keywords["variant"], head.run) == ("mastaf", "full", str(tmp_path / "run"))
@@ -225,8 +234,7 @@ def test_a_trained_head_scores_and_needs_its_run_no_more(folders, store, tmp_pat
         FewShotClassifier.enrol(support, checkpoint=tmp_path / "run")
 
 
-def test_a_head_of_another_backbone_is_refused(folders, store, tmp_path):
-    train(store, out=tmp_path / "run", way=3, shot=1, train_episodes=32, select_on="none")
+def test_a_head_of_another_backbone_is_refused(folders, store, run):
     for settings, error, words in (
         ({"weights": "random"}, SpecMismatchError, "weights: "),
         ({"frames": 8}, FewShotError, "128x2x4x4"),
@@ -234,7 +242,7 @@ def test_a_head_of_another_backbone_is_refused(folders, store, tmp_path):
         ({"method": "otam"}, PipelineError, "a checkpoint fixes the method"),
     ):
         with pytest.raises(error, match=words):
-            FewShotClassifier.enrol(folders[0], checkpoint=tmp_path / "run", **settings)
+            FewShotClassifier.enrol(folders[0], checkpoint=run, **settings)
     with pytest.raises(FewShotError, match="must be trained"):
         FewShotClassifier.enrol(folders[0], method="feat")
     with pytest.raises(SpecMismatchError, match="weights: "):

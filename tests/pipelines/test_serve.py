@@ -111,6 +111,11 @@ def test_visitors_at_once_do_not_mix_and_share_the_network_in_turn(desk, upload,
     assert [one.classes[one.ranking(0)[0]] for one in again] == ["0", "1"]
 
 
+def test_a_head_without_maps_is_refused_before_the_page_opens():
+    with pytest.raises(PipelineError, match=r"method 'mastaf' \(neighbor\) has no attention maps to show"):
+        Desk(device="cpu", limits=Limits(), method_keywords={"variant": "neighbor"})
+
+
 def ask(guard: Guard, method: str, path: str, body: bytes = b"", **headers: str) -> int:
     """The status that a request gets."""
     sent: list[Any] = []
@@ -194,7 +199,10 @@ def test_uploads_are_bounded_in_size_and_time(tmp_path):
 def served(tmp_path_factory) -> Iterator[tuple[str, Path]]:
     """The command at work: its address, and the folder that its uploads are in."""
     folder = tmp_path_factory.mktemp("served")
-    program = "from mastaf.pipelines.cli import main; main()"
+    program = (
+        "import sys; sys.addaudithook(lambda what, about: what in ('socket.connect', 'socket.getaddrinfo') and "
+        "print('NETWORK', about, flush=True)); from mastaf.pipelines.cli import main; main()"
+    )
     command = [sys.executable, "-c", program, "serve", "--port", "0", "--device", "cpu", "--max-mb", "2"]
     variables = os.environ | {"TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
@@ -202,13 +210,15 @@ def served(tmp_path_factory) -> Iterator[tuple[str, Path]]:
     ) as process:
         try:
             assert process.stdout is not None
-            lines = iter(process.stdout.readline, "")
-            address = next((found[0] for line in lines if (found := re.search(r"http://[\d.:]+/", line))), None)
-            assert address is not None, "the server ended before it served"
-            yield address, folder
+            said: list[str] = []
+            while not (found := re.search(r"http://[\d.:]+/", "".join(said[-1:]))):
+                said.append(process.stdout.readline())
+                assert said[-1], "the server ended before it served"
+            yield found[0], folder
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=30) == 75
             assert list(folder.iterdir()) == []
+            assert "NETWORK" not in "".join([*said, *process.stdout])  # nothing was asked of another machine
         finally:
             process.kill()
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ...datasets.naming import some
-from ...decoding.pixels import PixelRule
+from ...decoding.pixels import PixelRule, check_clip
 from ...errors import ExtractError
-from ..base import Backbone, check_clip
+from ..base import Backbone
 from ..fit import fit_state
 from ..weights import WeightsFile, advised, digest, read_weights
 from .build import build_net, usual_frames, usual_size
