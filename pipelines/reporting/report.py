@@ -57,7 +57,7 @@ def make_report(
 
     features: stores that results may be of, besides those that are found; root: where their videos are, else where
     they were; lists: files of episodes that were scored; mistakes: shown of one head a table; frames: show pictures
-    of videos. Files that are no results are named there. Raises PipelineError where there is nothing to show, or too much.
+    of videos. Files that are no results are named there. Raises PipelineError where that is nothing, or too much.
     """
     records, refused = find_records(runs)
     trained, broken = find_runs(runs)
