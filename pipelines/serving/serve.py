@@ -70,7 +70,12 @@ def _run(app: App, door: socket.socket) -> None:
     config = uvicorn.Config(
         app, log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=2, ws="none"
     )
-    uvicorn.Server(config).run(sockets=[door])
+    try:
+        uvicorn.Server(config).run(sockets=[door])
+    except KeyboardInterrupt as stop:
+        if type(stop) is not KeyboardInterrupt:
+            raise  # a SIGTERM
+        console.say("stopped")  # Ctrl-C is how it ends
 
 
 def _bound(host: str, port: int) -> socket.socket:
