@@ -26,7 +26,7 @@ from .trained_runs import MOST_RUNS, TrainedRun, find_runs
 from .trouble import MOST_PICTURES, mistakes_of
 from .views import MOST_DETAIL, Room, provenance_of, view_block, view_run
 
-MOST_RECORDS = 1000
+MOST_RECORDS, MOST_BYTES = 1000, 20_000_000
 MISTAKES = 6
 
 
@@ -57,35 +57,43 @@ def make_report(
 
     features: stores that results may be of, besides those that are found; root: where their videos are, else where
     they were; lists: files of episodes that were scored; mistakes: shown of one head a table; frames: show pictures
-    of videos. Files that are no results are named in the page and in what is returned. Raises PipelineError where
-    there is nothing to show, or too much.
+    of videos. Files that are no results are named there. Raises PipelineError where that is nothing, or too much.
     """
     records, refused = find_records(runs)
     trained, broken = find_runs(runs)
     refused = [*refused, *broken]
     _require_something(runs, records, trained, refused)
-    target = out or runs / "report.html"
-    require_writable(target)
-    groups = grouped(records)
+    require_writable(target := out or runs / "report.html")
     named = [run.config.provenance.get("store") for run in trained if run.config is not None]
     stores, useless = find_stores({r.record.store for r in records}, given=features, root=runs, named=named)
     found = _Gathered(refused)
+    groups = grouped(records)
     numbers = {one.path: number for number, one in enumerate((r for group in groups for r in group), 1)}
     videos = {digest: Videos(store, root) for digest, store in stores.items()} if frames else {}
     known = {read_episode_list(path).sha256: path for path in lists}
     for family in _families(groups):
         _add_family(found, family, stores, videos, numbers, lists=known, runs=runs, mistakes=mistakes)
-    data = _page(found, runs, trained, useless, n_records=len(records), n_stores=len(stores)).encode()
-    write_bytes(target, data)
+    text = _page(found, runs, trained, useless, n_records=len(records), n_stores=len(stores))
     return {
         "out": str(target),
-        "bytes": len(data),
+        "bytes": _write(target, text.encode(), runs),
         "results": len(found.provenance),
         "tables": len(found.blocks),
         "training_runs": len(trained),
         "stores": {digest: str(store.path) for digest, store in stores.items()},
         "refused": [{"path": str(one.path), "reason": one.reason} for one in found.refused],
     }
+
+
+def _write(target: Path, data: bytes, runs: Path) -> int:
+    """Write the page, unless it is too large; its bytes."""
+    if len(data) > MOST_BYTES:
+        raise PipelineError(
+            f"a page of {runs} would have {len(data) / 1e6:.0f} MB, and at most {MOST_BYTES / 1e6:.0f} are written; "
+            "give --runs a part of it"
+        )
+    write_bytes(target, data)
+    return len(data)
 
 
 def _require_something(

@@ -371,6 +371,10 @@ def test_a_large_page_leaves_parts_out_and_says_so(runs, tmp_path, monkeypatch) 
     made = report.make_report(runs, out=tmp_path / "small.html", mistakes=0)
     assert made["bytes"] < 250_000
     assert "parts were left out to keep the page small" in (tmp_path / "small.html").read_text()
+    monkeypatch.setattr(report, "MOST_BYTES", 10_000)
+    with pytest.raises(ValueError, match="at most 0 are written; give --runs a part of it"):
+        report.make_report(runs, out=tmp_path / "none.html", mistakes=0)
+    assert not (tmp_path / "none.html").exists()
 
 
 def test_places_that_a_strangers_run_names_are_never_asked(tmp_path, monkeypatch) -> None:
