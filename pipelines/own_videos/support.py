@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...cache.text import shown
 from ...extract.datasets.links import Links
-from ...extract.datasets.naming import is_frame_name
+from ...extract.datasets.naming import VIDEO_SUFFIXES, is_frame_name
 from ...extract.datasets.scan import FolderScan
 from ...extract.decoding.frame_folder import list_frames
 from ...extract.errors import VideoError
@@ -114,10 +114,16 @@ def _file_digest(path: Path) -> str:
 
 
 def queries_in(path: Path) -> list[Path]:
-    """A video as it is; the videos below any other folder, in natural order, no link to a folder followed."""
-    if not path.is_dir() or _holds_frames(path):
+    """A video as it is; the videos below any other folder, in natural order, no link to a folder followed.
+
+    A folder of images is a video, unless there are video files beside them: then the images are previews, or stray.
+    """
+    if not path.is_dir():
         return [path]
     scan = FolderScan(path)
+    names = [file.name for file in scan.entries(scan.root)[1]]
+    if any(map(is_frame_name, names)) and not any(Path(name).suffix.lower() in VIDEO_SUFFIXES for name in names):
+        return [path]
     return [path / found.relative_to(scan.root) for found in _below(scan, scan.root, 0)]
 
 
@@ -127,8 +133,3 @@ def _below(scan: FolderScan, folder: Path, depth: int) -> Iterator[Path]:
     for inner in folders:
         if depth < _DEEPEST and not inner.is_symlink() and not scan.is_frames(inner):
             yield from _below(scan, inner, depth + 1)
-
-
-def _holds_frames(folder: Path) -> bool:
-    with os.scandir(folder) as entries:
-        return any(is_frame_name(entry.name) for entry in entries)
