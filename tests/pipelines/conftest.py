@@ -17,7 +17,7 @@ def small_motion(tmp_path_factory) -> Path:
 
     base = tmp_path_factory.getbasetemp()  # of this process; those of one run lie side by side
     root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "small motion" / "motion"
-    render_motion(root, clips_per_class={"train": 4, "val": 4, "test": 12})
+    render_motion(root, clips_per_class={"train": 4, "val": 4, "test": 8})
     return root
 
 
