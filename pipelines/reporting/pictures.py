@@ -33,7 +33,8 @@ class Videos:
 
     def __init__(self, store: Store, root: Path | None = None) -> None:
         self._store = store
-        self.root = root or Path(str(store.header.provenance.get("root", "")))
+        known = store.header.provenance.get("root")
+        self.root = root or (Path(known) if isinstance(known, str) and known else None)
         self._kept: dict[int, Frames | str] = {}
 
     def clip(self, row: int) -> Frames | str:
@@ -47,7 +48,9 @@ class Videos:
 
     def _read(self, row: int) -> Frames | str:
         spec, path = self._store.spec, PurePosixPath(self._store.index.paths[row])
-        if not str(self.root) or not self.root.is_dir():
+        if self.root is None:
+            return "no picture: the store does not say where its videos were; give their folder with --root"
+        if not self.root.is_dir():
             return f"no picture: the videos are not in {self.root}; say where they are with --root"
         if path.is_absolute() or ".." in path.parts:
             return "no picture: the path of this video leaves its folder"

@@ -377,6 +377,18 @@ def test_a_large_page_leaves_parts_out_and_says_so(runs, tmp_path, monkeypatch) 
     assert not (tmp_path / "none.html").exists()
 
 
+def test_a_store_that_does_not_say_where_its_videos_were_shows_none_of_this_folder(
+    store, tmp_path, monkeypatch
+) -> None:
+    from mastaf.pipelines.reporting.pictures import Videos
+
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / store.index.paths[0]
+    place.parent.mkdir()
+    place.write_bytes(b"")
+    assert "does not say where its videos were" in Videos(store).clip(0)
+
+
 def test_places_that_a_strangers_run_names_are_never_asked(tmp_path, monkeypatch) -> None:
     from mastaf.pipelines.reporting import stores
 
