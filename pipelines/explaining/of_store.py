@@ -67,11 +67,7 @@ def explain_episode(
     episode = _cubes(bank, rows, head).to(chosen)
     with naming_plugin(head.name, "explaining"):
         scored = attend(head.method, head.name, episode, EpisodeRandom(listing.list_seed or 0, number))
-    wanted = list(dict.fromkeys(bank.rows[np.concatenate([rows.support.ravel(), rows.query.ravel()])].tolist()))
-    seen = decode_rows(store, wanted, root=root, follow_links=follow_links)
-    for video in seen.values():
-        if video.note:
-            console.say(f"note: {video.name}: {video.note}")
+    seen = _seen(bank, rows, root=root, follow_links=follow_links)
     checked = require_same_cubes(store, seen, weights=weights)
     facts = {"store": store.digest, "recipe": store.spec.recipe, "split": split, "episode": number}
     facts |= {"episode_list": listing.digest, "list_seed": listing.list_seed, **head.facts}
@@ -86,6 +82,16 @@ def _head(store: Store, run: Path | None, method: str | None, keywords: Mapping[
         console.say(UNTRAINED_WORDS)
         keywords = UNTRAINED
     return find_head(store, run, method, keywords, **asked)
+
+
+def _seen(bank: FeatureBank, rows: EpisodeRows, **where: Any) -> dict[int, Seen]:
+    """The videos of one episode by their rows in the store, each once; what was wrong with one is said."""
+    wanted = bank.rows[np.concatenate([rows.support.ravel(), rows.query.ravel()])]  # [way * shot + q]
+    found = decode_rows(bank.store, list(dict.fromkeys(wanted.tolist())), **where)
+    for video in found.values():
+        if video.note:
+            console.say(f"note: {video.name}: {video.note}")
+    return found
 
 
 def _explanation(
