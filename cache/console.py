@@ -42,6 +42,10 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     except click.exceptions.Exit as leaving:
         status = leaving.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        # Its message is the help, which is no line.
+        print(error.format_message(), file=sys.stderr, flush=True)
+        status = USAGE
     except click.UsageError as error:
         status = _say(_usage_line(error), USAGE)
     except click.ClickException as error:

@@ -74,6 +74,17 @@ def test_wrong_usage_is_one_line(capsys):
     assert "--help" in err
 
 
+def test_a_group_alone_shows_its_help_as_help(capsys):
+    group = click.Group("tool", help="What it is for.", commands=[click.Command("go", help="Goes.")])
+    with pytest.raises(SystemExit) as leaving:
+        console.run(group, [])
+    err = capsys.readouterr().err
+    assert leaving.value.code == 2
+    assert err.startswith("Usage: ")
+    assert "\n  go  Goes.\n" in err
+    assert "error" not in err
+
+
 def test_a_command_gives_its_own_status(capsys):
     assert _status(capsys, lambda: 1) == (1, "")
     assert _status(capsys, lambda: None) == (0, "")
