@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...cache.text import shown
+from ...extract.datasets.folder import UNSORTED
 from ...extract.datasets.links import Links
-from ...extract.datasets.naming import is_frame_name
+from ...extract.datasets.naming import VIDEO_SUFFIXES, is_frame_name
 from ...extract.datasets.scan import FolderScan
 from ...extract.decoding.frame_folder import list_frames
 from ...extract.errors import VideoError
@@ -57,7 +58,10 @@ def find_support(given: Given, *, follow_links: bool = False) -> Support:
     without = [name for name in classes if name not in {of_class for of_class, _, _ in found}]
     if without:
         words = ", ".join(f"'{shown(name)}'" for name in without)
-        raise PipelineError(f"no example clip for class {words}; add a video to it, or leave the class out")
+        raise PipelineError(
+            f"no example clip for class {words}; add a video to it, or leave the class out"
+            " (a clip lies in CLASS/ itself, no folder deeper)"
+        )
     return _once([(*one, name) for one, name in zip(found, names, strict=True)], notes)
 
 
@@ -66,7 +70,10 @@ def _in_folder(root: Path, follow_links: bool) -> tuple[list[tuple[str, Path, Li
     if not root.is_dir():
         raise PipelineError(f"support ({root}) must be a folder that holds CLASS/VIDEO")
     scan = FolderScan(root, follow_links=follow_links)
-    folders, _ = scan.entries(scan.root)
+    folders, files = scan.entries(scan.root)
+    for path in files:
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            scan.ignore(UNSORTED, path)
     found = [(folder.name, path, scan.links) for folder in folders for path in scan.videos(folder)]
     if not folders:
         raise PipelineError(f"no class folders in {root}; it must hold CLASS/VIDEO, a folder for each class")

@@ -56,10 +56,12 @@ def test_from_folders_to_labels(mine, clip, mastaf, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (mine / "rock" / "broken.mp4").write_text("no video")
     shutil.copy(mine / "chase" / "clip000.mp4", mine / "chase" / "again.mp4")
+    shutil.copy(mine / "chase" / "clip000.mp4", mine / "in no class.mp4")
     status, said, _ = mastaf("enrol", "--support", "mine", "--out", "new/my.classes", "--json", "e.json")
     assert status == 1  # a clip failed
     assert "failed: mine/rock/broken.mp4: not a video" in said.replace(str(tmp_path) + "/", "")
     assert "'chase/clip000.mp4' has the content of 'chase/again.mp4', and is left out" in said
+    assert "ignored videos outside a class folder: 1 ('in no class.mp4')" in said
     assert "enrolled: 2 classes, 6 clips (chase 3, rock 3)" in said
     assert "calibrated by leave-one-out: " in said
     assert "false rejects: " in said
