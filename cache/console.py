@@ -88,6 +88,17 @@ def _ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def until_interrupted() -> Iterator[None]:
+    """For what Ctrl-C is the usual end of: the exit status stays INTERRUPTED, but nothing is called an error."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if isinstance(stop, _TerminatedError):
+            raise
+        raise click.exceptions.Exit(INTERRUPTED) from stop
+
+
 def status_of(error: Exception) -> int:
     """The exit status that an exception ends a command with, see `run`."""
     declared = getattr(error, "exit_status", None)

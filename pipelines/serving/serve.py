@@ -70,7 +70,8 @@ def _run(app: App, door: socket.socket) -> None:
     config = uvicorn.Config(
         app, log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=2, ws="none"
     )
-    uvicorn.Server(config).run(sockets=[door])
+    with console.until_interrupted():
+        uvicorn.Server(config).run(sockets=[door])
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -60,6 +60,20 @@ def test_sigterm_cleans_up_and_asks_to_continue(capsys):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.parametrize(
+    ("number", "status", "words"), [(signal.SIGINT, 130, ""), (signal.SIGTERM, 75, "error: ended by SIGTERM")]
+)
+def test_where_ctrl_c_is_the_usual_end_it_is_no_error(capsys, number, status, words):
+    def action():
+        with console.until_interrupted():
+            signal.raise_signal(number)
+
+    ended, err = _status(capsys, action)
+    assert ended == status
+    assert "error" not in err or words
+    assert words in err
+
+
 def test_a_fault_of_ours_shows_where(capsys):
     status, err = _status(capsys, _raise(ZeroDivisionError("oops")))
     assert status == 70
