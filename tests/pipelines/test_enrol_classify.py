@@ -71,6 +71,7 @@ def test_from_folders_to_labels(mine, clip, mastaf, tmp_path, monkeypatch):
     (tmp_path / "clips").mkdir()
     for name in CLASSES:
         shutil.copy(clip(name), tmp_path / "clips" / f"{name}.mp4")
+    (tmp_path / "clips" / "cover.jpg").write_bytes(b"beside videos it is no frame")
     asked = ("clips", "nowhere.mp4", "mine/rock/broken.mp4")
     status, said, _ = mastaf("classify", "--classes", "new/my.classes", *asked, "--jsonl", "a.jsonl", "--csv", "a.csv")
     assert status == 1
@@ -259,7 +260,7 @@ def test_a_watched_folder_gives_each_video_once_it_is_whole(tmp_path):
     events = {
         2: lambda: (tmp_path / "a.mp4").write_bytes(b"half"),
         3: lambda: (tmp_path / "a.mp4").write_bytes(b"half and half"),
-        6: lambda: (tmp_path / "b.txt").write_text("no video"),
+        6: lambda: [(tmp_path / name).write_text("no video") for name in ("b.txt", "cover.jpg")],
         8: lambda: (tmp_path / "a.mp4").write_bytes(b"changed since"),
     }
     (tmp_path / "first.mp4").write_bytes(b"there")
