@@ -90,13 +90,12 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 @contextmanager
 def until_interrupted() -> Iterator[None]:
-    """For what Ctrl-C is the usual end of: the exit status stays INTERRUPTED, but nothing is called an error."""
+    """For what Ctrl-C is the usual end of: it ends the block, and is no error."""
     try:
         yield
     except KeyboardInterrupt as stop:
         if isinstance(stop, _TerminatedError):
             raise
-        raise click.exceptions.Exit(INTERRUPTED) from stop
 
 
 def status_of(error: Exception) -> int:

@@ -93,15 +93,20 @@ def run_demo(
             store = _extract(tested, control, path, workers)
             controls[control.name] = _neighbor(store, path.with_suffix(".neighbor"), shots, episodes)
 
-    text = _report(compared, controls, shots)
-    console.say("\n" + text)
     report = {"seconds": stages.seconds, "rows": [row.record for row in compared.rows], "controls": controls}
+    _write(out, report, _report(compared, controls, shots))
+    return report
+
+
+def _write(out: Path, report: dict[str, Any], text: str) -> None:
+    """Write and show the report, and the page of everything in the folder."""
+    console.say("\n" + text)
     write_json(out / "demo.json", report)
     write_bytes(out / "demo.md", (text + "\n").encode())
-    console.say(f"\nwritten to {out / 'demo.md'} and {out / 'demo.json'}; {sum(stages.seconds.values()):.0f} s in all")
+    seconds = sum(report["seconds"].values())
+    console.say(f"\nwritten to {out / 'demo.md'} and {out / 'demo.json'}; {seconds:.0f} s in all")
     page = make_report(out, mistakes=_MISTAKES)
     console.say(f"a page to look at, in any browser: {page['out']} ({page['bytes'] / 1e6:.1f} MB)")
-    return report
 
 
 def _extract(videos: VideoSet, variation: Variation, path: Path, workers: int | None) -> Store:

@@ -7,7 +7,6 @@ import numpy as np
 
 from ...cache.checks import fit_fields, require_keys
 from ..errors import FewShotError
-from .calibration import confidences
 
 _FLATTEST, _STEEPEST = 1e-6, 1e6  # of 1 / temperature, times the spread of the scores
 _HALVINGS = 80
@@ -15,10 +14,11 @@ _HALVINGS = 80
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """How scores become probabilities, softmax(logits / temperature), and below which one no answer is given.
+    """How scores become probabilities, softmax(logits / temperature), and below which score no answer is given.
 
     source: in words; way: classes of what it was learnt from; reject_rate: share of right answers that were allowed to
-    fall below the threshold. Of its `answers`, `right` were right, and
+    be rejected. threshold: of the highest score; it tells clips of no class better than the highest probability does,
+    which must be high for one of the classes (docs/own_videos.md). Of its `answers`, `right` were right, and
     `false_rejects` of these fall below the threshold; of the wrong ones `wrong_accepted` do not. `strangers`: answers
     to the same videos with their own class taken away, of which `strangers_accepted` reach the threshold.
     """
@@ -37,10 +37,8 @@ class Calibration:
 
     def __post_init__(self) -> None:
         fit_fields(self)
-        if not self.temperature > 0 or not 0 <= self.threshold <= 1:
-            raise FewShotError(
-                f"temperature ({self.temperature}) must be above 0 and threshold ({self.threshold}) from 0 to 1"
-            )
+        if not self.temperature > 0:
+            raise FewShotError(f"temperature ({self.temperature}) must be above 0")
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Logits float [..., way] -> float64 [..., way] that sum to 1."""
@@ -65,12 +63,12 @@ def calibrate(logits: np.ndarray, labels: np.ndarray, *, reject_rate: float, sou
         raise FewShotError(f"reject_rate ({reject_rate}) must be at least 0 and below 1")
     m, way = logits.shape
     temperature = fit_temperature(logits, labels)
-    confidence = confidences(logits / temperature)  # [m]
+    highest = logits.max(axis=1)  # [m]
     right = logits.argmax(axis=1) == labels  # [m]
-    sure = np.sort(confidence[right])
-    threshold = float(sure[int(reject_rate * len(sure))]) if len(sure) else 1.0
+    sure = np.sort(highest[right])
+    threshold = float(sure[int(reject_rate * len(sure))]) if len(sure) else float(highest.max(initial=0)) + 1
     without = np.arange(way) != labels[:, None]  # [m, way]
-    strangers = logits[without].reshape(m, way - 1) if way > 2 else np.zeros((0, 1))  # [m, way - 1]
+    strangers = logits[without].reshape(m, way - 1).max(axis=1, initial=-np.inf)  # [m]
     return Calibration(
         source=source,
         way=way,
@@ -80,9 +78,9 @@ def calibrate(logits: np.ndarray, labels: np.ndarray, *, reject_rate: float, sou
         answers=m,
         right=int(right.sum()),
         false_rejects=int((sure < threshold).sum()),
-        wrong_accepted=int((confidence[~right] >= threshold).sum()),
-        strangers=len(strangers),
-        strangers_accepted=int((confidences(strangers / temperature) >= threshold).sum()) if len(strangers) else 0,
+        wrong_accepted=int((highest[~right] >= threshold).sum()),
+        strangers=m,
+        strangers_accepted=int((strangers >= threshold).sum()),
     )
 
 

@@ -17,7 +17,7 @@ MARGIN, LINE, LABEL, GAP, SEAM = 16, 22, 84, 28, 2
 _SIDE_PIXELS = 1024  # of one video's frames side by side, unless told
 _LEAST_SIDE = 96  # smaller frames are shown with each pixel as several
 _BAR, _LEGEND = 120, 180
-LEAST_WIDTH = 1000
+LEAST_WIDTH = 1080
 _BAR_COLOUR, _BEST_COLOUR = (170, 186, 204), (11, 87, 164)
 
 
@@ -112,7 +112,7 @@ def draw_header(sheet: Sheet, explanation: Explanation, q: int) -> None:
     y += 2 * LINE + LINE // 2
     sheet.write(f"scores ({explanation.probability_words})", MARGIN, y, size=12, ink=GREY, room=room - 2 * _LEGEND)
     left = sheet.width - MARGIN - 2 * _LEGEND
-    names = min(max(left - MARGIN - _BAR - 330, 80), 360)
+    names = min(max(left - MARGIN - _BAR - 370, 80), 360)
     for place, way in enumerate(explanation.ranking(q)):
         share = float(explanation.probabilities[q, way])
         line, best = y + (place + 1) * LINE, place == 0

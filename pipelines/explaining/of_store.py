@@ -19,7 +19,7 @@ from ...fewshot.head import Head, find_head
 from ...fewshot.methods.registry import naming_plugin
 from ..errors import PipelineError
 from .attention import UNTRAINED, UNTRAINED_WORDS, attend, head_words, require_maps
-from .explanation import Explanation
+from .explanation import Explanation, Seen
 from .same_cubes import require_same_cubes
 from .store_clips import decode_rows
 
@@ -54,13 +54,8 @@ def explain_episode(
     Raises PipelineError, and what an evaluation raises.
     """
     chosen = resolve_device(device)
-    if method is not None:
-        require_maps(method)
-    if run is None and method is None and not method_keywords:
-        console.say(UNTRAINED_WORDS)
-        method_keywords = UNTRAINED
     asked = {"way": episodes.get("way") or 5, "shot": episodes.get("shot") or 1}
-    head = find_head(store, run, method, method_keywords or {}, **asked, device=chosen)
+    head = _head(store, run, method, method_keywords or {}, **asked, device=chosen)
     bank = FeatureBank(store, split, allow_partial=allow_partial, device=chosen)
     listing = choose_listing(bank, head, **episodes)
     if not 0 <= number < len(listing.rows):
@@ -71,18 +66,42 @@ def explain_episode(
     rows = listing.rows[number : number + 1]
     episode = _cubes(bank, rows, head).to(chosen)
     with naming_plugin(head.name, "explaining"):
-        logits, maps = attend(head.method, head.name, episode, EpisodeRandom(listing.list_seed or 0, number))
+        scored = attend(head.method, head.name, episode, EpisodeRandom(listing.list_seed or 0, number))
     wanted = list(dict.fromkeys(bank.rows[np.concatenate([rows.support.ravel(), rows.query.ravel()])].tolist()))
     seen = decode_rows(store, wanted, root=root, follow_links=follow_links)
     for video in seen.values():
         if video.note:
             console.say(f"note: {video.name}: {video.note}")
     checked = require_same_cubes(store, seen, weights=weights)
+    facts = {"store": store.digest, "recipe": store.spec.recipe, "split": split, "episode": number}
+    facts |= {"episode_list": listing.digest, "list_seed": listing.list_seed, **head.facts}
+    return Found(_explanation(bank, rows, head, seen, number, *scored), facts, checked)
+
+
+def _head(store: Store, run: Path | None, method: str | None, keywords: Mapping[str, Any], **asked: Any) -> Head:
+    """The head of a run, of a method, or the one that is shown where none is named."""
+    if method is not None:
+        require_maps(method)
+    if run is None and method is None and not keywords:
+        console.say(UNTRAINED_WORDS)
+        keywords = UNTRAINED
+    return find_head(store, run, method, keywords, **asked)
+
+
+def _explanation(
+    bank: FeatureBank,
+    rows: EpisodeRows,
+    head: Head,
+    seen: Mapping[int, Seen],
+    number: int,
+    logits: np.ndarray,
+    maps: Mapping[str, np.ndarray],
+) -> Explanation:
     support, query = bank.rows[rows.support[0]], bank.rows[rows.query[0]]  # [way, shot], [q]
     way, shot = support.shape
-    explanation = Explanation(
+    return Explanation(
         head=head_words(head),
-        title=f"episode {number} of {split} in {store.path.stem}, {way}-way {shot}-shot",
+        title=f"episode {number} of {bank.split} in {bank.store.path.stem}, {way}-way {shot}-shot",
         classes=[bank.class_names[c] for c in rows.classes[0]],
         supports=[[seen[row] for row in shots] for shots in support.tolist()],
         queries=[seen[row] for row in query.tolist()],
@@ -90,9 +109,6 @@ def explain_episode(
         logits=logits,
         maps=maps,
     )
-    facts = {"store": store.digest, "recipe": store.spec.recipe, "split": split, "episode": number}
-    facts |= {"episode_list": listing.digest, "list_seed": listing.list_seed, **head.facts}
-    return Found(explanation, facts, checked)
 
 
 def _cubes(bank: FeatureBank, rows: EpisodeRows, head: Head) -> Episode:

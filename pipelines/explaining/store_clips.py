@@ -25,7 +25,7 @@ def decode_rows(
     video that is not there, or gives no frames.
     """
     place = _root(store, root)
-    links = Links(place, follow_links or store.header.provenance.get("follow_links") is True)
+    links = Links(place, follow_links)  # whatever the store says: it may come from a stranger
 
     def decode(row: int) -> Seen:
         key = store.index.keys[row]

@@ -14,8 +14,8 @@ class Answer:
     """The answer to one clip, or to a stretch of a long one.
 
     label: the class, None where it was rejected or the clip cannot be read; nearest: the class of the highest score,
-    given in any case; probability, runner_up_probability: None where nothing calibrated the scores; score: of the
-    head, which is comparable within one answer alone; rejected: the probability is below the threshold; start_s,
+    given in any case; probability, runner_up_probability: None where nothing calibrated the scores; score: of the head,
+    which is comparable between answers of one file alone; rejected: the score is below the file's threshold; start_s,
     end_s: the stretch in seconds, None for a whole clip; note: what was wrong with a clip that gave its frames;
     error: why there is no answer, '' where there is one.
     """
@@ -45,7 +45,7 @@ FIELDS = tuple(field.name for field in fields(Answer))
 @dataclass(frozen=True, eq=False)
 class Scored:
     """A head's scores of a clip. logits: float [way]; probabilities: float [way], None where nothing calibrated the
-    scores; threshold: of the highest probability."""
+    scores, and then nothing is rejected; threshold: of the highest score."""
 
     logits: np.ndarray
     probabilities: np.ndarray | None
@@ -53,8 +53,8 @@ class Scored:
 
     @property
     def rejected(self) -> bool:
-        """Whether no class is probable enough."""
-        return self.probabilities is not None and float(self.probabilities.max()) < self.threshold
+        """Whether no class is near enough."""
+        return self.probabilities is not None and float(self.logits.max()) < self.threshold
 
     def answer(self, path: Path | str, classes: tuple[str, ...], **more: Any) -> Answer:
         """The answer in words; more: further fields of it."""

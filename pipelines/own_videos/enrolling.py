@@ -87,21 +87,22 @@ def _meaning(found: Calibration | None, counts: dict[str, int]) -> list[str]:
             f"not calibrated: one clip alone of {', '.join(single[:3])}{more}; answers will have scores, no "
             "probabilities, and none is rejected (give two clips or more of each class, or --calibrate STORE)"
         ]
-    wrong = found.answers - found.right
+    wrong, guessed = found.answers - found.right, found.answers / found.way
     lines = [
-        f"calibrated by {found.source}: {found.right} of {found.answers} answers right",
-        f"below {100 * found.threshold:.0f} % an answer is rejected: so were {found.false_rejects} of {found.right} "
+        f"calibrated by {found.source}: {found.right} of {found.answers} answers right (by guessing: {guessed:.0f})",
+        f"below a score of {found.threshold:.2f} an answer is rejected: so were {found.false_rejects} of {found.right} "
         f"right ones (false rejects: {_percent(found.false_rejects, found.right)}) and "
         f"{wrong - found.wrong_accepted} of {wrong} wrong ones",
     ]
+    if found.right - guessed < (found.answers - guessed) / 3:
+        lines.append("that is hardly better than guessing: try another --backbone (docs/backbones.md), or more clips")
     if found.way < len(counts):
         lines.append(f"the calibration saw {found.way} classes at a time, and there are {len(counts)}: too sure")
-    if found.strangers:
-        refused = found.strangers - found.strangers_accepted
-        lines.append(
-            f"clips of no class (each in turn, its own class taken away): {refused} of {found.strangers} rejected"
-        )
-    return lines
+    refused = found.strangers - found.strangers_accepted
+    return [
+        *lines,
+        f"clips of no class (each in turn, its own class taken away): {refused} of {found.strangers} rejected",
+    ]
 
 
 def _percent(part: int, whole: int) -> str:

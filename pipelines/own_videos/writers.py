@@ -78,7 +78,7 @@ def words(answer: Answer) -> str:
         return f"{where}: {answer.label}, score {score} (then {answer.runner_up}, {next_}){note}"
     sure, next_ = f"{100 * answer.probability:.0f} %", f"{100 * answer.runner_up_probability:.0f} %"
     if answer.rejected:
-        return f"{where}: none of the classes (nearest: {answer.nearest} {sure}, {answer.runner_up} {next_}){note}"
+        return f"{where}: none of the classes (score {answer.score:.2f}; nearest: {answer.nearest} {sure}){note}"
     return f"{where}: {answer.label} {sure} (then {answer.runner_up} {next_}){note}"
 
 

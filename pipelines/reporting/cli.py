@@ -23,6 +23,13 @@ from ...fewshot import cli_options as options
 @options.path_option(
     "--root", metavar="DIR", help="Where the videos are  [default: where they were when the store was made]."
 )
+@options.path_option(
+    "--episode-list",
+    "lists",
+    metavar="FILE",
+    multiple=True,
+    help="List that results were scored on, to show their supports; may be repeated.",
+)
 @click.option(
     "--mistakes",
     type=click.IntRange(0, 24),

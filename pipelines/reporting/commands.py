@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 from ...fewshot.cli_options import words_of
@@ -15,9 +16,11 @@ _TRAINED += ("val_every", "patience", "select_on", "lr", "optimiser", "weight_de
 _TRAINED += ("step_factor", "clip_norm", "label_smoothing", "train_precision")
 
 
-def evaluate_command(record: ResultRecord, path: Path, *, store: str, run: Path | None) -> str:
+def evaluate_command(
+    record: ResultRecord, path: Path, *, store: str, run: Path | None, lists: Mapping[str, Path]
+) -> str:
     """The command that scores again what the record `path` says. store: the path of its store; run: that it lies in,
-    None for a head without one, of which a record has only the name, variant and preset."""
+    None for a head without one, of which a record has only the name, variant and preset; lists: files by sha256."""
     words = ["mastaf-fewshot", "evaluate", "--features", store]
     if run is not None:
         # Weights that are not the run's choice stand behind the name of their record.
@@ -32,7 +35,7 @@ def evaluate_command(record: ResultRecord, path: Path, *, store: str, run: Path 
         words += [word for name, value in keywords.items() for word in ("--set", f"{name}={_value(value)}")]
     words += ["--split", record.split]
     if record.list_seed is None:
-        words += ["--episode-list", f"LIST_{record.episode_list[:8]}"]
+        words += ["--episode-list", str(lists.get(record.episode_list, f"LIST_{record.episode_list[:8]}"))]
     else:
         names = ("episodes", "list_seed", "episodes_from", "way", "shot", "query_mode", "queries")
         words += words_of({name: getattr(record, name) for name in names})

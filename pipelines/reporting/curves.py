@@ -9,7 +9,7 @@ from .charts import COLOURS, LineChart, Point, line_chart
 from .trained_runs import TrainedRun
 
 MOST_CURVES = 40
-MOST_POINTS = 400  # of a line; of a longer one, evenly spread ones
+MOST_POINTS = 200  # of a line; of a longer one, evenly spread ones
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """A head's surest wrong answers, and the supports of their episodes that were nearest to them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from ...cache.store import Store
 from ...fewshot.cubes.bank import FeatureBank
 from ...fewshot.episodes.episode import EpisodeRows
-from ...fewshot.episodes.listing import draw_listing
+from ...fewshot.episodes.listing import draw_listing, read_listing
 from ...fewshot.errors import FewShotError
 from ...fewshot.records import Predictions, ResultRecord
 
@@ -82,14 +83,19 @@ class Episodes:
         return int(self.bank.rows[position])
 
 
-def episodes_of(record: ResultRecord, answers: Predictions, store: Store) -> Episodes | str:
-    """The episodes of a record, once they prove to be those that it names; else why they cannot be had."""
-    if record.list_seed is None:
-        return "its episodes came from a list file, so their supports are not known here"
+def episodes_of(record: ResultRecord, answers: Predictions, store: Store, lists: Mapping[str, Path]) -> Episodes | str:
+    """The episodes of a record, once they prove to be those that it names; else why they cannot be had.
+
+    lists: files of episode lists by their sha256.
+    """
+    path = lists.get(record.episode_list)
+    if record.list_seed is None and path is None:
+        return "its episodes came from a list file, so supports are known only with that file; give it: --episode-list"
     try:
         bank = FeatureBank(store, record.split, allow_partial=True)
         names = ("episodes", "list_seed", "way", "shot", "query_mode", "queries", "episodes_from")
-        listing = draw_listing(bank, **{name: getattr(record, name) for name in names})
+        drawn = {name: getattr(record, name) for name in names}
+        listing = draw_listing(bank, **drawn) if path is None else read_listing(bank, path)
     except FewShotError as error:
         return f"its episodes cannot be drawn again: {error}"
     queries = bank.rows[listing.rows.query].ravel()  # [m]

@@ -10,6 +10,7 @@ from ...cache.atomic import write_bytes
 from ...cache.place import StorePath
 from ...cache.store import Store
 from ...cache.versions import versions_of
+from ...fewshot.episodes.episode_list import read_episode_list
 from ...fewshot.statistics.found_records import Found, Refused, find_records
 from ...fewshot.training.run_config import RunConfig
 from ..errors import PipelineError
@@ -25,7 +26,7 @@ from .trained_runs import MOST_RUNS, TrainedRun, find_runs
 from .trouble import MOST_PICTURES, mistakes_of
 from .views import MOST_DETAIL, Room, provenance_of, view_block, view_run
 
-MOST_RECORDS = 1000
+MOST_RECORDS, MOST_BYTES = 1000, 20_000_000
 MISTAKES = 6
 
 
@@ -48,41 +49,51 @@ def make_report(
     out: Path | None = None,
     features: Sequence[StorePath] = (),
     root: Path | None = None,
+    lists: Sequence[Path] = (),
     mistakes: int = MISTAKES,
     frames: bool = True,
 ) -> dict[str, Any]:
     """Write the page of the results and training runs below `runs` to `out` (runs/report.html); what was done.
 
     features: stores that results may be of, besides those that are found; root: where their videos are, else where
-    they were; mistakes: shown of one head a table; frames: show pictures of videos. Files that are no results are
-    named in the page and in what is returned. Raises PipelineError where there is nothing to show, or too much.
+    they were; lists: files of episodes that were scored; mistakes: shown of one head a table; frames: show pictures
+    of videos. Files that are no results are named there. Raises PipelineError where that is nothing, or too much.
     """
     records, refused = find_records(runs)
     trained, broken = find_runs(runs)
     refused = [*refused, *broken]
     _require_something(runs, records, trained, refused)
-    target = out or runs / "report.html"
-    require_writable(target)
-    groups = grouped(records)
+    require_writable(target := out or runs / "report.html")
     named = [run.config.provenance.get("store") for run in trained if run.config is not None]
     stores, useless = find_stores({r.record.store for r in records}, given=features, root=runs, named=named)
     found = _Gathered(refused)
+    groups = grouped(records)
     numbers = {one.path: number for number, one in enumerate((r for group in groups for r in group), 1)}
     videos = {digest: Videos(store, root) for digest, store in stores.items()} if frames else {}
+    known = {read_episode_list(path).sha256: path for path in lists}
     for family in _families(groups):
-        _add_family(found, family, stores, videos, numbers, runs=runs, mistakes=mistakes)
+        _add_family(found, family, stores, videos, numbers, lists=known, runs=runs, mistakes=mistakes)
     text = _page(found, runs, trained, useless, n_records=len(records), n_stores=len(stores))
-    data = text.encode()
-    write_bytes(target, data)
     return {
         "out": str(target),
-        "bytes": len(data),
+        "bytes": _write(target, text.encode(), runs),
         "results": len(found.provenance),
         "tables": len(found.blocks),
         "training_runs": len(trained),
         "stores": {digest: str(store.path) for digest, store in stores.items()},
         "refused": [{"path": str(one.path), "reason": one.reason} for one in found.refused],
     }
+
+
+def _write(target: Path, data: bytes, runs: Path) -> int:
+    """Write the page, unless it is too large; its bytes."""
+    if len(data) > MOST_BYTES:
+        raise PipelineError(
+            f"a page of {runs} would have {len(data) / 1e6:.0f} MB, and at most {MOST_BYTES / 1e6:.0f} are written; "
+            "give --runs a part of it"
+        )
+    write_bytes(target, data)
+    return len(data)
 
 
 def _require_something(
@@ -114,6 +125,7 @@ def _add_family(
     videos: Mapping[str, Videos],
     numbers: Mapping[Path, int],
     *,
+    lists: Mapping[str, Path],
     runs: Path,
     mistakes: int,
 ) -> None:
@@ -127,7 +139,7 @@ def _add_family(
         view = view_block(number, block, stores.get(digest), numbers, found.detail)
         if mistakes:
             here = (stores.get(digest), videos.get(digest))
-            view.mistakes = mistakes_of(block, *here, count=mistakes, room=found.pictures)
+            view.mistakes = mistakes_of(block, *here, lists=lists, count=mistakes, room=found.pictures)
         views.append(view)
         shown = {"number": number, "html": markup(render("block.html", view=view))}
         shown |= {"title": view.title, "base": view.base, "heads": len(view.rows), "n": view.block.record["episodes"]}
@@ -139,7 +151,7 @@ def _add_family(
             )
         lies_in = _runs_by_record(block)
         found.provenance += [
-            provenance_of(one, numbers[one.path], lies_in[one.path], stores.get(digest), runs)
+            provenance_of(one, numbers[one.path], lies_in[one.path], stores.get(digest), lists=lists, root=runs)
             for one in group
             if one.path in lies_in
         ]
@@ -157,6 +169,21 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
+def _said(
+    found: _Gathered, runs: Path, useless: Sequence[StorePath], *, n_records: int, n_runs: int, n_stores: int
+) -> list[str]:
+    """Sentences on what was read, and what is not on the page."""
+    read = f"{counted(n_records, 'result file')}, {counted(n_runs, 'training run')}"
+    said = [f"{read} and {counted(n_stores, 'store')} of cubes were read for {runs}."]
+    said += [f"{counted(len(found.refused), 'file')} left out, named below."] if found.refused else []
+    over = len(found.kinds) - MOST_KINDS
+    said += [f"{counted(over, 'pair')} of cubes left out of their table."] if over > 0 else []
+    said += [f"No result is of {path}, which was given." for path in useless]
+    lost = found.detail.left_out + found.pictures.left_out
+    said += [f"{lost} parts were left out to keep the page small; report fewer runs to see them."] if lost else []
+    return said
+
+
 def _page(
     found: _Gathered,
     runs: Path,
@@ -168,14 +195,7 @@ def _page(
 ) -> str:
     curves, left_out = learning_curves(trained)
     blocks = [shown for _, shown in sorted(found.blocks, key=lambda pair: pair[0])]
-    read = f"{counted(n_records, 'result file')}, {counted(len(trained), 'training run')}"
-    said = [f"{read} and {counted(n_stores, 'store')} of cubes were read for {runs}."]
-    said += [f"{counted(len(found.refused), 'file')} left out, named below."] if found.refused else []
-    over = len(found.kinds) - MOST_KINDS
-    said += [f"{counted(over, 'pair')} of cubes left out of their table."] if over > 0 else []
-    said += [f"No result is of {path}, which was given." for path in useless]
-    lost = found.detail.left_out + found.pictures.left_out
-    said += [f"{lost} parts were left out to keep the page small; report fewer runs to see them."] if lost else []
+    said = _said(found, runs, useless, n_records=n_records, n_runs=len(trained), n_stores=n_stores)
     summary = (
         "Every accuracy stands with its 95 % interval and the number of episodes it is of; tables can be sorted by a "
         "click on a column's name."

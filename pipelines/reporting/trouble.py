@@ -1,6 +1,8 @@
 """The mistakes of one head as the page has them: frames of the query, of the nearest supports, and attention."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ...cache.errors import CacheError
@@ -39,8 +41,17 @@ class Shown:
     pictures: list[Picture] = field(default_factory=list)
 
 
-def mistakes_of(block: Block, store: Store | None, videos: Videos | None, *, count: int, room: Room) -> Any:
-    """Markup of the surest mistakes of one head of a block. videos: of the store, None where no frames are wanted."""
+def mistakes_of(
+    block: Block,
+    store: Store | None,
+    videos: Videos | None,
+    *,
+    lists: Mapping[str, Path],
+    count: int,
+    room: Room,
+) -> Any:
+    """Markup of the surest mistakes of one head of a block. videos: of the store, None where no frames are wanted;
+    lists: see `episodes_of`."""
     row = chosen_row(block)
     picked = surest_mistakes(row.predictions, count)
     if not picked:
@@ -50,7 +61,7 @@ def mistakes_of(block: Block, store: Store | None, videos: Videos | None, *, cou
     if store is None:
         notes.append("The store was not found, so there are no frames and no supports; give it with --features")
     else:
-        _fill(shown, row, store, videos, notes)
+        _fill(shown, row, store, videos, lists, notes)
     text = render(
         "mistakes.html",
         title=row.title,
@@ -73,13 +84,20 @@ def _key(store: Store | None, row: int) -> str:
     return store.index.keys[row] if store is not None and row < len(store.index) else f"row {row}"
 
 
-def _fill(shown: list[Shown], row: BlockRow, store: Store, videos: Videos | None, notes: list[str]) -> None:
+def _fill(
+    shown: list[Shown],
+    row: BlockRow,
+    store: Store,
+    videos: Videos | None,
+    lists: Mapping[str, Path],
+    notes: list[str],
+) -> None:
     """Give the mistakes their pictures, and the notes what is lacking."""
     scored = row.compared.scored[0]
     if max(one.mistake.row for one in shown) >= len(store.index):
         notes.append("The predictions name videos that the store has not")
         return
-    episodes = episodes_of(record_of(scored.record, scored.path), row.predictions, store)
+    episodes = episodes_of(record_of(scored.record, scored.path), row.predictions, store, lists)
     method = load_method(row.run, store) if row.run is not None else "no attention: this head has no run"
     for problem in (episodes, method):
         if isinstance(problem, str):

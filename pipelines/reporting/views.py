@@ -120,9 +120,15 @@ def view_block(number: int, block: Block, store: Store | None, numbers: Mapping[
 
 
 def provenance_of(
-    found: Found, number: int, run: tuple[Path | None, RunConfig | None], store: Store | None, root: Path
+    found: Found,
+    number: int,
+    run: tuple[Path | None, RunConfig | None],
+    store: Store | None,
+    *,
+    lists: Mapping[str, Path],
+    root: Path,
 ) -> dict[str, Any]:
-    """Where one record's numbers are from. run: its folder and settings."""
+    """Where one record's numbers are from. run: its folder and settings; lists: files of episodes by sha256."""
     r, (folder, config) = found.record, run
     place = words_of_place(store) if store is not None else UNKNOWN_STORE
     facts = [
@@ -138,7 +144,7 @@ def provenance_of(
         ("videos", ", ".join(f"{name} {count}" for name, count in r.coverage.items())),
         ("precision", r.precision + (f", trained in {r.train_precision}" if r.train_precision else "")),
         ("versions", ", ".join(f"{name} {version}" for name, version in r.versions.items())),
-        ("to score it again", evaluate_command(r, found.path, store=place, run=folder)),
+        ("to score it again", evaluate_command(r, found.path, store=place, run=folder, lists=lists)),
     ]
     trained = "" if config is None or folder is None else train_command(config, store=place, out=folder)
     facts += [("to train it again", trained)] if trained else []

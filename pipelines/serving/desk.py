@@ -18,6 +18,7 @@ from ...extract.decoding.decode import TIMEOUT_S
 from ...extract.errors import VideoError
 from ...fewshot.errors import FailedError
 from ..errors import PipelineError
+from ..explaining.attention import no_maps
 from ..explaining.explanation import Explanation, Seen
 from ..explaining.of_clips import explain_query, see, with_head
 from ..own_videos.answering import Answering
@@ -84,6 +85,7 @@ class Desk:
         self._begun = begin(Settings(**with_head(settings)), device=device)
         self._alone = threading.Lock()  # over the network, and over what visits hold
         self._visits: weakref.WeakSet[Visit] = weakref.WeakSet()
+        self._require_maps()
 
     def add(self, visit: Visit, name: str, uploads: Sequence[Path]) -> list[str]:
         """Enrol uploads as examples of a class; they are deleted. Returns why some were not taken."""
@@ -138,21 +140,35 @@ class Desk:
     def _answering(self, visit: Visit) -> Answering:
         """What answers for a visit's clips, calibrated as far as they allow."""
         if visit.answering is None:
-            here, clips = self._begun, sorted(visit.clips, key=lambda clip: clip.example.class_name)
-            enrolment = Enrolment(
-                spec=here.spec,
-                network=here.network.facts,
-                head=here.head,
-                head_tensors=here.head_tensors,
-                examples=tuple(clip.example for clip in clips),
-                cubes=np.stack([clip.cube for clip in clips]),  # [n, c, t, h, w]
-            )
-            how = {"weights": None, "device": self._device, "workers": 1, "timeout_s": self.limits.timeout_s}
-            answering = Answering(enrolment, network=here.network, **how)
+            clips = sorted(visit.clips, key=lambda clip: clip.example.class_name)
+            answering = self._answer_for([clip.example for clip in clips], np.stack([clip.cube for clip in clips]))
+            enrolment = answering.enrolment
             found = calibrate_classes(answering.scorer, enrolment, store=None, reject_rate=REJECT_RATE)
             answering.enrolment = replace(enrolment, calibration=found)
             visit.answering = answering
         return visit.answering
+
+    def _answer_for(self, examples: Sequence[Example], cubes: np.ndarray) -> Answering:
+        """What answers for examples with cubes float16 [n, c, t, h, w]."""
+        here = self._begun
+        enrolment = Enrolment(
+            spec=here.spec,
+            network=here.network.facts,
+            head=here.head,
+            head_tensors=here.head_tensors,
+            examples=tuple(examples),
+            cubes=cubes,
+        )
+        how = {"weights": None, "device": self._device, "workers": 1, "timeout_s": self.limits.timeout_s}
+        return Answering(enrolment, network=here.network, **how)
+
+    def _require_maps(self) -> None:
+        """PipelineError for a head that has nothing to show: before anybody drops a clip."""
+        examples = [Example(class_name=name, name=name, sha256=name) for name in ("a", "b")]
+        blank = np.zeros((2, *self._begun.spec.cube_shape), np.float16)  # [2, c, t, h, w]
+        scorer = self._answer_for(examples, blank).scorer
+        if not scorer.attention(blank[0]):
+            raise no_maps(self._begun.head.method, scorer.method)
 
     def _change(self, visit: Visit, clips: list[Clip]) -> None:
         visit.clips, visit.answering = clips, None

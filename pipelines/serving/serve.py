@@ -72,6 +72,7 @@ def _run(app: App, door: socket.socket) -> None:
     )
     with console.until_interrupted():
         uvicorn.Server(config).run(sockets=[door])
+    console.say("stopped")
 
 
 def _bound(host: str, port: int) -> socket.socket:

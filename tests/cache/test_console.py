@@ -61,7 +61,7 @@ def test_sigterm_cleans_up_and_asks_to_continue(capsys):
 
 
 @pytest.mark.parametrize(
-    ("number", "status", "words"), [(signal.SIGINT, 130, ""), (signal.SIGTERM, 75, "error: ended by SIGTERM")]
+    ("number", "status", "words"), [(signal.SIGINT, 0, ""), (signal.SIGTERM, 75, "error: ended by SIGTERM")]
 )
 def test_where_ctrl_c_is_the_usual_end_it_is_no_error(capsys, number, status, words):
     def action():

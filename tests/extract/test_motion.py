@@ -149,7 +149,7 @@ def test_a_failing_encoder_is_named(tmp_path, monkeypatch):
     script = tmp_path / "ffmpeg"
     script.write_text("#!/bin/sh\necho 'Unknown encoder libx264' >&2\nexit 3\n")
     script.chmod(0o755)
-    monkeypatch.setattr("mastaf.extract.decoding.ffmpeg.ffmpeg_exe", lambda: str(script))
+    monkeypatch.setenv("MASTAF_FFMPEG", str(script))
     with pytest.raises(ExtractError, match=r"status 3.*Unknown encoder libx264"):
         render_motion(tmp_path / "root", clips_per_class=FEW, workers=1)
     assert not (tmp_path / "root" / ".motion.json").exists()

@@ -76,14 +76,19 @@ def test_from_folders_to_labels(mine, clip, mastaf, tmp_path, monkeypatch):
     status, said, _ = mastaf("classify", "--classes", "new/my.classes", *asked, "--jsonl", "a.jsonl", "--csv", "a.csv")
     assert status == 1
     lines = said.splitlines()
-    assert lines[0].startswith("clips/chase.mp4: chase ")
-    assert lines[1].startswith("clips/rock.mp4: rock ")
+    assert lines[0].startswith("clips/chase.mp4: ")
+    assert lines[1].startswith("clips/rock.mp4: ")
     assert lines[2] == "failed: nowhere.mp4: cannot be opened: No such file or directory"
     assert lines[3].startswith("failed: mine/rock/broken.mp4: not a video")
     of_json = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     with (tmp_path / "a.csv").open(newline="") as file:
         of_csv = list(csv.DictReader(file))
-    assert [answer["label"] for answer in of_json] == ["chase", "rock", None, None]
+    assert [answer["nearest"] for answer in of_json] == ["chase", "rock", None, None]
+    for answer, line in zip(of_json[:2], lines, strict=False):
+        said_so = (
+            "none of the classes" if answer["rejected"] else f"{answer['nearest']} {100 * answer['probability']:.0f}"
+        )
+        assert line.removeprefix(f"{answer['path']}: ").startswith(said_so)
     for one, two in zip(of_json, of_csv, strict=True):
         assert tuple(two) == FIELDS
         assert {name: "" if value is None else str(value) for name, value in one.items()} == two
@@ -221,21 +226,20 @@ def test_a_long_video_becomes_segments_that_follow_each_other(saved, clip, masta
     status, said, _ = mastaf("classify", tmp_path / "long.mp4", tmp_path / "frames", *asked)
     assert status == 0
     *segments, frames = json.loads((tmp_path / "s.json").read_text())["clips"]
-    labels = [segment["label"] for segment in segments if segment["label"]]
+    labels = [segment["nearest"] for segment in segments]
     assert labels[0] == labels[-1] == "rock"
     assert "chase" in labels
     assert segments[0]["start_s"] == 0
     for one, two in pairwise(segments):
         assert one["end_s"] == two["start_s"] > one["start_s"]
     assert f"{tmp_path}/long.mp4 0:00:00.0 - 0:00:0" in said
-    assert (frames["label"], frames["start_s"]) == ("rock", None)
+    assert (frames["nearest"], frames["start_s"]) == ("rock", None)
     assert "a folder of frames has no times" in frames["note"]
 
 
 def test_neighbouring_windows_of_one_label_are_one_segment():
     def window(start, *sure):
-        logits = np.log(sure)
-        return ScoredWindow(start, start + 4, Scored(logits, np.array(sure), 0.6))
+        return ScoredWindow(start, start + 4, Scored(np.log(sure), np.array(sure), np.log(0.6)))
 
     windows = [
         window(0, 0.9, 0.1),
@@ -287,6 +291,19 @@ def test_watching_goes_on_after_a_broken_video_and_adds_to_its_files(saved, clip
         assert [line.split(": ")[0] for line in said.splitlines()] == ["failed", f"{tmp_path}/inbox/rock.mp4"]
         with (tmp_path / "a.csv").open(newline="") as file:
             assert len(list(csv.DictReader(file))) == 2 * times
+
+
+def test_ctrl_c_ends_watching_and_is_no_error(saved, clip, mastaf, tmp_path, monkeypatch):
+    def one_and_ctrl_c(folder, **_):
+        yield [folder / "rock.mp4"]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mastaf.pipelines.own_videos.classifying.arrivals", one_and_ctrl_c)
+    shutil.copy(clip("rock"), tmp_path / "rock.mp4")
+    status, said, complaint = mastaf("classify", "--classes", saved, "--watch", tmp_path, "--json", tmp_path / "a.json")
+    assert (status, complaint) == (0, "")
+    assert said.startswith(f"{tmp_path}/rock.mp4: ")
+    assert json.loads((tmp_path / "a.json").read_text())["answers"] == 1
 
 
 def spoil(path, change):

@@ -27,6 +27,7 @@ from mastaf.pipelines.explaining.explanation import Explanation, Seen
 from mastaf.pipelines.explaining.film import write_film
 from mastaf.pipelines.explaining.grid import draw_grid
 from mastaf.pipelines.explaining.of_store import explain_episode
+from mastaf.pipelines.explaining.store_clips import decode_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PLAIN: dict[str, Any] = {"method_keywords": {"meta_learner": False}, "way": 3, "episodes": 20}
@@ -239,6 +240,16 @@ def test_a_video_that_is_gone_or_another_is_named(cubes, mastaf, tmp_path):
     assert (status, error.count("\n")) == (2, 1)
     assert f"the video of '{key}' has changed since" in error
     assert "--root" in error
+
+
+def test_a_store_from_a_stranger_shows_no_video_outside_its_root(make_store, small_motion, tmp_path):
+    store = make_store(tmp_path / "s.zarr", split_classes={"test": ("../outside", "b")}, videos=2)
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "outside").mkdir()
+    shutil.copy(next(small_motion.rglob("*.mp4")), tmp_path / "outside" / "000.mp4")
+    assert decode_rows(store, [0], root=tmp_path / "inside", follow_links=True)
+    with pytest.raises(PipelineError, match="leads it out of"):
+        decode_rows(store, [0], root=tmp_path / "inside")
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,8 @@ def test_answers_are_those_of_the_plain_formula(folders, classifier, cube_of):
         assert answer.runner_up == CLASSES[second]
         assert answer.probability == pytest.approx(powers[first] / powers.sum(), abs=1e-3)
         assert answer.runner_up_probability == pytest.approx(powers[second] / powers.sum(), abs=1e-3)
-        assert answer.rejected == (answer.probability < threshold)
+        assert answer.score == pytest.approx(7 * cosines[first], abs=1e-2)
+        assert answer.rejected == (answer.score < threshold)
         assert answer.label == (None if answer.rejected else answer.nearest)
         assert not answer.error
 

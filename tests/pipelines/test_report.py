@@ -197,7 +197,7 @@ def test_the_nearest_support_is_of_the_episode_and_nearest(runs, store, tmp_path
         vector = store.read([row[key]])[0].astype(np.float64).mean(axis=(1, 2, 3))  # [c]
         return vector / np.linalg.norm(vector)
 
-    drawn = episodes_of(record, answers, store)
+    drawn = episodes_of(record, answers, store, {})
     assert isinstance(drawn, Episodes)
     mistakes = surest_mistakes(answers, 5)
     assert len({one.row for one in mistakes}) == len(mistakes) == 5
@@ -220,7 +220,7 @@ def test_attention_is_shown_only_of_the_weights_that_were_scored(copied, store, 
     run = copied / "a" / "full_3way_1shot_seed0"
     path = next(p for p, r in _records(run).items() if (r["way"], r["shot"]) == (3, 1))
     answers = read_predictions(path.with_suffix(".npz"))
-    episodes = episodes_of(read_record(path), answers, store)
+    episodes = episodes_of(read_record(path), answers, store, {})
     one = surest_mistakes(answers, 1)[0]
     for weights, right in ((run, True), (copied / "a" / "self_3way_1shot_seed0", False)):
         logits = answers.logits[one.place]
@@ -294,6 +294,23 @@ def test_names_with_markup_stay_text(make_store, tmp_path, browser_page) -> None
     assert visit.errors == []
 
 
+def test_supports_of_a_list_from_a_file_are_shown_with_that_file(store, tmp_path, mastaf) -> None:
+    from mastaf.fewshot.episodes.listing import write_listing
+    from mastaf.fewshot.evaluate import evaluate
+
+    listed = tmp_path / "list.txt"
+    write_listing(store, out=listed, split="test", episodes=30, way=3, shot=1, list_seed=5)
+    neighbor: dict[str, Any] = {"method_keywords": {"variant": "neighbor"}, "out": tmp_path / "runs" / "x"}
+    evaluate(store, episode_list=listed, progress=False, **neighbor)
+    without, with_it = (
+        _report(mastaf, tmp_path / "runs", store, *more)[1] for more in ((), ("--episode-list", listed))
+    )
+    assert "supports are known only with that file" in without
+    assert "Nearest support of the true class" not in without
+    assert with_it.count("Nearest support of the true class") == 6
+    assert f"--episode-list {listed}" in with_it
+
+
 def test_a_head_without_a_run_has_a_command_too(toy_store, tmp_path) -> None:
     import html
 
@@ -354,6 +371,10 @@ def test_a_large_page_leaves_parts_out_and_says_so(runs, tmp_path, monkeypatch) 
     made = report.make_report(runs, out=tmp_path / "small.html", mistakes=0)
     assert made["bytes"] < 250_000
     assert "parts were left out to keep the page small" in (tmp_path / "small.html").read_text()
+    monkeypatch.setattr(report, "MOST_BYTES", 10_000)
+    with pytest.raises(ValueError, match="at most 0 are written; give --runs a part of it"):
+        report.make_report(runs, out=tmp_path / "none.html", mistakes=0)
+    assert not (tmp_path / "none.html").exists()
 
 
 def test_places_that_a_strangers_run_names_are_never_asked(tmp_path, monkeypatch) -> None:

@@ -111,6 +111,11 @@ def test_visitors_at_once_do_not_mix_and_share_the_network_in_turn(desk, upload,
     assert [one.classes[one.ranking(0)[0]] for one in again] == ["0", "1"]
 
 
+def test_a_head_without_maps_is_refused_before_the_page_opens():
+    with pytest.raises(PipelineError, match=r"method 'mastaf' \(neighbor\) has no attention maps to show"):
+        Desk(device="cpu", limits=Limits(), method_keywords={"variant": "neighbor"})
+
+
 def ask(guard: Guard, method: str, path: str, body: bytes = b"", **headers: str) -> int:
     """The status that a request gets."""
     sent: list[Any] = []
