@@ -84,7 +84,8 @@ def _avi(file: BinaryIO, size: int) -> int | None:
         if name == b"hdrl":
             video = _avi_video(file, start, end)
         elif name == b"idx1" and video:
-            return max(0, video[1] - _gaps(file, start, end, video[0]))  # 0: an index that lies; packets are counted then
+            # An index that lies may leave nothing: packets are counted then.
+            return max(0, video[1] - _gaps(file, start, end, video[0]))
     return video[1] if video else None
 
 
