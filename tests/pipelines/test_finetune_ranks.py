@@ -20,8 +20,8 @@ from mastaf.pipelines.finetuning.task import split_parts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-# Each process does all jobs; `second` are options of process 1 alone, `other_code` lets it run other code, and `dies` ends
-# it at its second update.
+# Each process does all jobs; `second` are options of process 1 alone, `other_code` lets it run other code, and `dies`
+# ends it at its second update.
 SCRIPT = """
 import json, os, signal, sys
 from pathlib import Path
