@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ...cache import console
 from ..errors import PipelineError
 from .answer import Answer
 from .classifier import FewShotClassifier
@@ -67,5 +68,7 @@ def _answers(
     if empty:
         raise PipelineError(f"no videos in {', '.join(empty)}; give a folder that holds some")
     yield from classifier.answers(paths, window_s=window, stride_s=stride)
-    for batch in arrivals(watch, every_s=every, idle_s=until_idle) if watch is not None else ():
-        yield from classifier.answers(batch, window_s=window, stride_s=stride)
+    if watch is not None:
+        with console.until_interrupted():
+            for batch in arrivals(watch, every_s=every, idle_s=until_idle):
+                yield from classifier.answers(batch, window_s=window, stride_s=stride)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ...extract.decoding.fingerprint import fingerprint
-from .support import queries_in
+from .support import videos_below
 
 
 def arrivals(
@@ -25,7 +25,7 @@ def arrivals(
     before: dict[Path, str] = {}
     last = now()
     while True:
-        here = {path: fingerprint(path) for path in queries_in(folder)}
+        here = {path: fingerprint(path) for path in videos_below(folder)}
         changed = [path for path, state in here.items() if state and given.get(path) != state]
         ready = [path for path in changed if before.get(path) == here[path]]
         if ready:
