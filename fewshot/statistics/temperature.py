@@ -40,6 +40,15 @@ class Calibration:
         if not self.temperature > 0:
             raise FewShotError(f"temperature ({self.temperature}) must be above 0")
 
+    @property
+    def expected_false_rejects(self) -> float:
+        """Share of right answers to new clips that will be rejected, were the threshold's own answers like them.
+
+        `false_rejects` are counted on the answers that set the threshold, and a new one is as likely to fall in any of
+        the gaps between these. 1 where nothing was right, and so everything is rejected.
+        """
+        return (self.false_rejects + 1) / (self.right + 1)
+
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Logits float [..., way] -> float64 [..., way] that sum to 1."""
         return softmax(logits / self.temperature)

@@ -89,8 +89,7 @@ class Answering:
         how = sliding(spec.frames, window_s=window_s, stride_s=stride_s)
         if spec.sampling != "even":
             raise PipelineError(f"windows need the sampling rule 'even', but these classes have '{spec.sampling}'")
-        for path in paths:
-            yield from self._segments(path, how)
+        return (answer for path in paths for answer in self._segments(path, how))
 
     def _segments(self, path: Path, how: Sliding) -> Iterator[Answer]:
         note = "a folder of frames has no times: answered as one clip"

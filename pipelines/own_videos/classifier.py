@@ -134,7 +134,8 @@ class FewShotClassifier:
         by_class: dict[str, list[Clip]] = {}
         for clip, label in zip(X, y, strict=True):
             by_class.setdefault(str(label), []).append(clip)
-        self._enrol(find_support({name: by_class[name] for name in sorted(by_class)}), None)
+        classes = {name: by_class[name] for name in sorted(by_class)}
+        self._enrol(find_support(classes, follow_links=self.follow_links), None)
         return self
 
     def decision_function(self, X: Sequence[Clip]) -> np.ndarray:
@@ -224,7 +225,8 @@ class FewShotClassifier:
         before = self.enrolment.calibration
         rate = self.reject_rate if self.reject_rate is not None else before.reject_rate if before else REJECT_RATE
         self._answer_for(enrolment, self.answering.loaded)
-        if enrolment.calibration is None:
+        otherwise = self.calibrate is not None or (before is not None and rate != before.reject_rate)
+        if enrolment.calibration is None or otherwise:
             found = calibrate_classes(self.answering.scorer, enrolment, store=self.calibrate, reject_rate=rate)
             self.answering.enrolment = replace(enrolment, calibration=found)
         if support is not None:

@@ -20,7 +20,7 @@ def _seconds(name: str, metavar: str, help: str, **settings: Any) -> Any:
 @_seconds("--window", "SECONDS", "Answer long videos by segments, from windows of this length.")
 @_seconds("--stride", "SECONDS", "From one window to the next  [default: half a window].")
 @options.path_option("--watch", metavar="DIR", help="Then go on with each video that comes into this folder.")
-@_seconds("--every", "SECONDS", "How often --watch looks.", default=1.0, show_default=True)
+@_seconds("--every", "SECONDS", "How often --watch looks  [default: 1].")
 @_seconds("--until-idle", "SECONDS", "End --watch when nothing has come for so long  [default: never].")
 @options.path_option("--jsonl", metavar="FILE", help="Also write a line of JSON for each answer; - for the terminal.")
 @options.path_option("--csv", metavar="FILE", help="Also write a CSV line for each answer; - for the terminal.")
@@ -41,8 +41,9 @@ def command(clips: tuple[Path, ...], classes: Path, watch: Path | None, json_fil
     """
     if not clips and watch is None:
         raise click.UsageError("give a clip, a folder, or --watch DIR")
-    if watch is None and given["until_idle"] is not None:
-        raise click.UsageError("--until-idle is for --watch DIR; give that, too, or leave it out")
+    alone = [name for name in ("every", "until_idle") if given[name] is not None]
+    if watch is None and alone:
+        raise click.UsageError(f"--{alone[0].replace('_', '-')} is for --watch DIR; give that, too, or leave it out")
     from .classifying import classify
 
     found = classify(clips, classes, watch=watch, keep=json_file is not None, **options.given(given))

@@ -1,7 +1,7 @@
 """What `mastaf classify` does: answers to clips, then to what comes into a folder, in words, JSON lines and CSV."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +36,18 @@ def classify(
     """
     if watch is not None and not watch.is_dir():
         raise PipelineError(f"watch ({watch}) must be a folder; make it first")
-    with ExitStack() as held:
-        write = held.enter_context(open_writers(jsonl, csv, append=watch is not None))
-        classifier = FewShotClassifier.load(classes, **settings)
+    classifier, windows = FewShotClassifier.load(classes, **settings), {"window_s": window, "stride_s": stride}
+    answers = classifier.answers(_paths(clips), **windows)
+    if watch is not None:
+        answers = chain(answers, _watched(arrivals(watch, every_s=every, idle_s=until_idle), classifier, windows))
+    # Only now, as this begins files anew: a wrong call must not cost the answers of an earlier one.
+    with open_writers(jsonl, csv, append=watch is not None) as write:
         if not classifier.calibrated:
             # Not among the answers, which may be another program's input.
             click.echo("not calibrated: scores are no probabilities, and nothing is rejected", err=True)
         counts = {"answers": 0, "rejected": 0, "failed": 0}
         kept: list[dict[str, Any]] = []
-        for answer in _answers(classifier, clips, window, stride, watch, every, until_idle):
+        for answer in answers:
             write(answer)
             counts["answers"] += not answer.error
             counts["rejected"] += answer.rejected
@@ -54,21 +57,19 @@ def classify(
     return counts | {"classes": str(classes), "clips": kept}
 
 
-def _answers(
-    classifier: FewShotClassifier,
-    clips: Sequence[Path],
-    window: float | None,
-    stride: float | None,
-    watch: Path | None,
-    every: float,
-    until_idle: float | None,
+def _watched(
+    batches: Iterable[list[Path]], classifier: FewShotClassifier, windows: dict[str, float | None]
 ) -> Iterator[Answer]:
-    paths = [path for clip in clips for path in queries_in(clip)]
-    empty = [str(clip) for clip in clips if not queries_in(clip)]
+    """The answers to what comes, until Ctrl-C."""
+    with console.until_interrupted():
+        for batch in batches:
+            yield from classifier.answers(batch, **windows)
+
+
+def _paths(clips: Sequence[Path]) -> list[Path]:
+    """The videos that are asked about. PipelineError for a folder without any."""
+    found = {clip: queries_in(clip) for clip in clips}
+    empty = [str(clip) for clip, paths in found.items() if not paths]
     if empty:
         raise PipelineError(f"no videos in {', '.join(empty)}; give a folder that holds some")
-    yield from classifier.answers(paths, window_s=window, stride_s=stride)
-    if watch is not None:
-        with console.until_interrupted():
-            for batch in arrivals(watch, every_s=every, idle_s=until_idle):
-                yield from classifier.answers(batch, window_s=window, stride_s=stride)
+    return [path for clip in clips for path in found[clip]]

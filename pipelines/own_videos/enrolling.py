@@ -93,6 +93,8 @@ def _meaning(found: Calibration | None, counts: dict[str, int]) -> list[str]:
         f"below a score of {found.threshold:.2f} an answer is rejected: so were {found.false_rejects} of {found.right} "
         f"right ones (false rejects: {_percent(found.false_rejects, found.right)}) and "
         f"{wrong - found.wrong_accepted} of {wrong} wrong ones",
+        "the same answers set that threshold: of right answers to new clips expect "
+        f"{100 * found.expected_false_rejects:.0f} % to be rejected",
     ]
     if found.right - guessed < (found.answers - guessed) / 3:
         lines.append("that is hardly better than guessing: try another --backbone (docs/backbones.md), or more clips")

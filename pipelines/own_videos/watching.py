@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ...extract.decoding.fingerprint import fingerprint
+from ..errors import PipelineError
 from .support import videos_below
 
 
@@ -20,12 +21,13 @@ def arrivals(
 
     A video is new once it looked the same twice in a row: a file that is still being written does not. One that has
     changed since is new again. Ends when nothing has come or changed for `idle_s` seconds; never, if None.
+    PipelineError where the folder itself is gone.
     """
     given: dict[Path, str] = {}
     before: dict[Path, str] = {}
     last = now()
     while True:
-        here = {path: fingerprint(path) for path in videos_below(folder)}
+        here = _look(folder)
         changed = [path for path, state in here.items() if state and given.get(path) != state]
         ready = [path for path in changed if before.get(path) == here[path]]
         if ready:
@@ -38,3 +40,13 @@ def arrivals(
         elif idle_s is not None and now() - last >= idle_s:
             return
         sleep(every_s)
+
+
+def _look(folder: Path) -> dict[Path, str]:
+    """The state of each video below a folder."""
+    while folder.is_dir():
+        try:
+            return {path: fingerprint(path) for path in videos_below(folder)}
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # a folder in it was taken away meanwhile: look again
+    raise PipelineError(f"watch ({folder}) is no folder any more; make it again, and run this again")

@@ -91,7 +91,8 @@ class Desk:
         """Enrol uploads as examples of a class; they are deleted. Returns why some were not taken."""
         problems: list[str] = []
         try:
-            self._require_room(visit, name.strip(), len(uploads))
+            with self._alone:
+                self._require_room(visit, name.strip(), len(uploads))
             for upload in uploads:
                 try:
                     self._add(visit, name.strip(), upload)
@@ -129,7 +130,8 @@ class Desk:
             cube, reason = self._begun.network.cube(seen.frames)
             if reason:
                 raise PipelineError(f"{upload.name}: {reason}")
-            require_contents([*(clip.example for clip in visit.clips), example])  # another request may have been first
+            self._require_room(visit, name, 1)  # another request may have been first
+            require_contents([*(clip.example for clip in visit.clips), example])
             self._visits.add(visit)
             kept = None if name in visit.classes else seen
             self._change(visit, [*visit.clips, Clip(example, cube, kept)])

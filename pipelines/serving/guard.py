@@ -39,6 +39,7 @@ class Guard:
     def __init__(self, app: App, *, folder: Path, waiting_bytes: int, timeout_s: float, local: bool) -> None:
         self._app, self._folder, self._most = app, folder, waiting_bytes
         self._timeout_s, self._local = timeout_s, local
+        self._coming = 0  # bytes of uploads at work
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -73,13 +74,22 @@ class Guard:
 
     async def _upload(self, scope: Any, receive: Receive, send: Send, headers: dict[str, str]) -> None:
         length = headers.get("content-length", "")
-        if not length.isdigit():
+        if not re.fullmatch("[0-9]{1,15}", length):
             await _answer(send, 411, "an upload must say how long it is")
             return
         self._sweep()
-        if _bytes_below(self._folder) + int(length) > self._most:
+        # Those that have just begun are not below the folder yet.
+        if _bytes_below(self._folder) + self._coming + int(length) > self._most:
             await _answer(send, 413, "too much is being uploaded; try again later, or a smaller clip")
             return
+        self._coming += int(length)
+        try:
+            await self._receive(scope, receive, send)
+        finally:
+            self._coming -= int(length)
+
+    async def _receive(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Let an upload pass, for as long as one may take."""
         begun = False
 
         async def sending(message: Message) -> None:

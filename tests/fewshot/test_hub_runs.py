@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,43 +147,69 @@ COMMANDS = """
 import contextlib, io, json, os, sys
 from mastaf.cache import console
 from mastaf.fewshot.cli import cli
-for variables, words in json.loads(sys.argv[1]):
-    os.environ.update(variables)
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            console.run(cli, words)
-        except SystemExit as left:
-            status = left.code or 0
-    print(json.dumps([status, out.getvalue(), err.getvalue()]))
+for line in sys.stdin:
+    folder, commands = json.loads(line)
+    os.chdir(folder)
+    for token, words in commands:
+        os.environ["HF_TOKEN"] = token
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                console.run(cli, words)
+            except SystemExit as left:
+                status = left.code or 0
+        print(json.dumps([status, out.getvalue(), err.getvalue()]), flush=True)
 """
 Call = Callable[..., list[tuple[int, str, str]]]
 
 
-@pytest.fixture
-def call(hub: FakeHub, tmp_path: Path) -> Call:
-    """call(words, ...) -> (status, stdout, stderr) of commands run one after another by a process of this hub, in
-    tmp_path. The client reads its address when it is imported, hence a process; tokens: of each command."""
+@contextmanager
+def commander(endpoint: str, cache: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that runs commands of the hub at an address, which its client reads when it is imported."""
+    away = ("HF_TOKEN", "HF_HUB_OFFLINE", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY")
+    environment = {name: value for name, value in os.environ.items() if name not in away}
+    environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "OMP_NUM_THREADS": "1"}
+    environment |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", COMMANDS], env=environment, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
-    def run(*commands: list[Any], tokens: list[str] | None = None, **variables: str) -> list[tuple[int, str, str]]:
-        away = ("HF_TOKEN", "HF_HUB_OFFLINE", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY")
-        environment = {name: value for name, value in os.environ.items() if name not in away}
-        environment |= {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-        environment |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"} | variables
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What was fetched from the hub."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def at_the_hub(hub: FakeHub, cache: Path) -> Iterator[subprocess.Popen[str]]:
+    """One process for all tests: its imports take seconds."""
+    with commander(hub.endpoint, cache) as process:
+        yield process
+
+
+@pytest.fixture
+def call(at_the_hub: subprocess.Popen[str], cache: Path, tmp_path: Path) -> Call:
+    """call(words, ...) -> (status, stdout, stderr) of commands run one after another in tmp_path. tokens: of each
+    command; endpoint: of another hub."""
+
+    def ask(process: subprocess.Popen[str], asked: list[tuple[str, list[str]]]) -> list[tuple[int, str, str]]:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps([str(tmp_path), asked]) + "\n")
+        process.stdin.flush()
+        return [tuple(json.loads(process.stdout.readline())) for _ in asked]
+
+    def run(*commands: list[Any], tokens: list[str] | None = None, endpoint: str = "") -> list[tuple[int, str, str]]:
         given = tokens or ["hf_right"] * len(commands)
-        asked = json.dumps(
-            [({"HF_TOKEN": token}, [str(w) for w in words]) for token, words in zip(given, commands, strict=True)]
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", COMMANDS, asked],
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
-        assert done.returncode == 0, done.stderr
-        return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+        asked = [(token, [str(w) for w in words]) for token, words in zip(given, commands, strict=True)]
+        if not endpoint:
+            return ask(at_the_hub, asked)
+        with commander(endpoint, cache) as process:
+            return ask(process, asked)
 
     return run
 
@@ -231,7 +258,7 @@ def test_a_run_comes_back_as_it_was(hub: FakeHub, call: Call, run: Path, toy_sto
 
     # Without a network what was fetched is there, and what was not is one line.
     nowhere = "http://127.0.0.1:9"
-    again, never = call([*score, "hf:me/one"], [*score, "hf:me/two"], HF_ENDPOINT=nowhere)
+    again, never = call([*score, "hf:me/one"], [*score, "hf:me/two"], endpoint=nowhere)
     assert again[0] == 0
     assert never[0] == 2
     assert "could not be fetched from the hub" in never[2]

@@ -61,6 +61,18 @@ def test_the_threshold_rejects_at_most_the_share_that_is_allowed(seed, rate, way
     assert not len(higher) or (sure < higher[0]).sum() > rate * len(sure)  # the highest that does
 
 
+@pytest.mark.parametrize(("m", "rate"), [(3, 0.05), (9, 0.05), (30, 0.2)])
+def test_the_expected_false_rejects_are_those_of_new_answers(m, rate):
+    """Over many draws of answers that are all right: counted on others than those that set the threshold."""
+    rng, counted = np.random.default_rng(0), []
+    for _ in range(300):
+        scores = 10 + np.eye(2)[0] * rng.standard_normal((m, 1)) - 10 * np.eye(2)[1]
+        found = calibrate(scores, np.zeros(m, int), reject_rate=rate, source="test")
+        counted.append((10 + rng.standard_normal(200) < found.threshold).mean())
+    assert np.mean(counted) == pytest.approx(found.expected_false_rejects, abs=0.04)
+    assert found.expected_false_rejects > found.false_rejects / found.right
+
+
 def test_strangers_are_the_videos_without_their_own_class():
     logits, labels = answers(3)
     found = calibrate(logits, labels, reject_rate=0.05, source="test")
@@ -72,6 +84,7 @@ def test_no_right_answer_rejects_everything():
     logits, labels = np.eye(3)[[0, 1, 2]], np.array([1, 2, 0])
     found = calibrate(logits, labels, reject_rate=0.05, source="test")
     assert (found.right, found.wrong_accepted, found.strangers_accepted) == (0, 0, 0)
+    assert found.expected_false_rejects == 1
 
 
 def test_json_and_back_and_what_is_refused():

@@ -1,5 +1,6 @@
 """Fixtures for the pipelines: a small rendering of the embedded data set, and the commands run in this process."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +11,13 @@ import pytest
 
 @pytest.fixture(scope="session")
 def small_motion(tmp_path_factory) -> Path:
-    """The embedded data set with few clips of each class; never change it: it is shared."""
+    """The embedded data set with few clips of each class, rendered once for all processes of a run: the first one there
+    renders, the others wait. Never change it."""
     from mastaf.extract.datasets.motion import render_motion
 
-    root = tmp_path_factory.mktemp("motion") / "motion"
-    render_motion(root, clips_per_class={"train": 4, "val": 4, "test": 12})
+    base = tmp_path_factory.getbasetemp()  # of this process; those of one run lie side by side
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "small motion" / "motion"
+    render_motion(root, clips_per_class={"train": 4, "val": 4, "test": 8})
     return root
 
 

@@ -12,10 +12,12 @@ import pytest
 from mastaf.cache.spec import FeatureSpec
 from mastaf.extract.decoding.ffmpeg import ffmpeg_exe
 from mastaf.pipelines.errors import PipelineError
+from mastaf.pipelines.own_videos import watching
 from mastaf.pipelines.own_videos.answer import FIELDS, Scored
 from mastaf.pipelines.own_videos.classes_file import read_classes
 from mastaf.pipelines.own_videos.classifier import FewShotClassifier
 from mastaf.pipelines.own_videos.segments import ScoredWindow, merge
+from mastaf.pipelines.own_videos.support import queries_in
 from mastaf.pipelines.own_videos.watching import arrivals
 from mastaf.pipelines.own_videos.writers import clock
 
@@ -65,6 +67,7 @@ def test_from_folders_to_labels(mine, clip, mastaf, tmp_path, monkeypatch):
     assert "enrolled: 2 classes, 6 clips (chase 3, rock 3)" in said
     assert "calibrated by leave-one-out: " in said
     assert "false rejects: " in said
+    assert "of right answers to new clips expect " in said
     found = json.loads((tmp_path / "e.json").read_text())
     assert found["classes"] == {"chase": 3, "rock": 3}
     assert found["recipe"] == read_classes(Path("new/my.classes")).spec.recipe
@@ -189,16 +192,20 @@ def test_wrong_input_to_enrol_is_one_line_and_status_2(kind, words, mine, tmp_pa
         (["--classes", "SAVED", "clip.mp4", "--window", "0.001"], "window (0.001) must be from"),
         (["--classes", "SAVED", "clip.mp4", "--stride", "1"], "stride (1.0) needs a window"),
         (["--classes", "SAVED", "clip.mp4", "--until-idle", "1"], "--until-idle is for --watch"),
+        (["--classes", "SAVED", "clip.mp4", "--every", "1"], "--every is for --watch"),
         (["--classes", "SAVED", "--watch", "nowhere"], "watch (nowhere) must be a folder"),
         (["--classes", "SAVED", "clip.mp4", "--csv", "SAVED/a.csv"], "must be in a folder, but"),
     ],
 )
 def test_wrong_input_to_classify_is_one_line_and_status_2(arguments, words, saved, tmp_path, monkeypatch, mastaf):
     monkeypatch.chdir(tmp_path)
-    status, _, complaint = mastaf("classify", *(str(part).replace("SAVED", str(saved)) for part in arguments))
+    (tmp_path / "old.jsonl").write_text("of an earlier call")
+    words_ = [str(part).replace("SAVED", str(saved)) for part in arguments]
+    status, _, complaint = mastaf("classify", *words_, "--jsonl", "old.jsonl")
     (line,) = [line for line in complaint.splitlines() if line.startswith("error: ")]
     assert words in line
     assert status == 2
+    assert "SAVED/a.csv" in arguments or (tmp_path / "old.jsonl").read_text() == "of an earlier call"
 
 
 def test_a_clip_shorter_than_a_frame_is_named_and_one_frame_is_enough(saved, mastaf, clip, tmp_path):
@@ -278,6 +285,37 @@ def test_a_watched_folder_gives_each_video_once_it_is_whole(tmp_path):
         found.append((time_[0], [path.name for path in batch]))
     assert found == [(1, ["first.mp4"]), (4, ["a.mp4"]), (9, ["a.mp4"])]
     assert time_[0] == 13
+
+
+def test_a_watched_folder_may_lose_folders_and_is_missed_when_it_goes(tmp_path, monkeypatch):
+    inbox = tmp_path / "inbox"
+    (inbox / "sub").mkdir(parents=True)
+    (inbox / "sub" / "a.mp4").write_bytes(b"a")
+    looks = []
+
+    def losing(folder):
+        looks.append(folder)
+        if len(looks) == 2:
+            shutil.rmtree(inbox / "sub")
+            (inbox / "b.mp4").write_bytes(b"b")
+            raise FileNotFoundError(2, "No such file or directory", str(inbox / "sub"))
+        return plain(folder)
+
+    plain = watching.videos_below
+    monkeypatch.setattr(watching, "videos_below", losing)
+    coming = arrivals(inbox, every_s=1, idle_s=None, sleep=lambda _: None)
+    assert next(coming) == [inbox / "b.mp4"]
+    shutil.rmtree(inbox)
+    with pytest.raises(PipelineError, match="is no folder any more"):
+        next(coming)
+
+
+def test_images_beside_videos_do_not_make_a_folder_a_video(tmp_path):
+    (tmp_path / "preview.jpg").write_bytes(b"")
+    assert queries_in(tmp_path) == [tmp_path]
+    for name in ("clip1.mp4", "clip10.MOV", "clip2.mp4"):
+        (tmp_path / name).write_bytes(b"")
+    assert [path.name for path in queries_in(tmp_path)] == ["clip1.mp4", "clip2.mp4", "clip10.MOV"]
 
 
 def test_watching_goes_on_after_a_broken_video_and_adds_to_its_files(saved, clip, mastaf, tmp_path):

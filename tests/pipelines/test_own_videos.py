@@ -163,6 +163,13 @@ def test_enrolling_again_computes_new_clips_alone(folders, saved, decoded, tmp_p
     assert made.enrolment.counts == {"chase": SHOTS + 1, "sway": SHOTS, "teleport": SHOTS}
 
 
+def test_a_renaming_with_another_reject_rate_takes_it(saved):
+    before = FewShotClassifier.load(saved).enrolment.calibration
+    after = FewShotClassifier.load(saved, reject_rate=0.5).rename("rock", "sway").enrolment.calibration
+    assert (before.reject_rate, after.reject_rate, after.temperature) == (0.05, 0.5, before.temperature)
+    assert after.threshold > before.threshold
+
+
 def test_renaming_keeps_the_calibration_and_names_stay_text(classifier):
     before = classifier.enrolment.calibration
     classifier.rename("rock", "<script>alert('&')</script>")

@@ -118,6 +118,10 @@ def test_a_head_without_maps_is_refused_before_the_page_opens():
 
 def ask(guard: Guard, method: str, path: str, body: bytes = b"", **headers: str) -> int:
     """The status that a request gets."""
+    return asyncio.run(status_of(guard, method, path, body, **headers))
+
+
+async def status_of(guard: Guard, method: str, path: str, body: bytes = b"", **headers: str) -> int:
     sent: list[Any] = []
     given = [{"type": "http.request", "body": body, "more_body": False}]
     pairs = [
@@ -131,7 +135,7 @@ def ask(guard: Guard, method: str, path: str, body: bytes = b"", **headers: str)
         sent.append(message)
 
     scope = {"type": "http", "method": method, "path": path, "headers": pairs}
-    asyncio.run(guard(scope, receive, send))
+    await guard(scope, receive, send)
     return sent[0]["status"]
 
 
@@ -193,6 +197,22 @@ def test_uploads_are_bounded_in_size_and_time(tmp_path):
     assert not (folder / "waits").exists()
     assert ask(guard, "POST", "/gradio_api/upload", b"x") == 411
     assert ask(guard, "POST", "/gradio_api/upload", b"slow", content_length="4") == 408
+    assert ask(guard, "POST", "/gradio_api/upload", b"x", content_length="9" * 5000) == 411
+
+
+def test_uploads_at_once_count_together(tmp_path):
+    seen = []
+
+    async def first(scope: Any, receive: Any, send: Any) -> None:
+        """While it is at work, another one comes."""
+        if not seen:
+            seen.append(await status_of(guard, "POST", "/gradio_api/upload", b"x", content_length="60"))
+        await behind(scope, receive, send)
+
+    guard = Guard(first, folder=tmp_path, waiting_bytes=100, timeout_s=60, local=True)
+    assert ask(guard, "POST", "/gradio_api/upload", b"x", content_length="60") == 200
+    assert seen == [413]
+    assert ask(guard, "POST", "/gradio_api/upload", b"x", content_length="60") == 200  # the first one is through
 
 
 @pytest.fixture(scope="module")

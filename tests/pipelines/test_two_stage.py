@@ -19,7 +19,7 @@ def test_a_folder_with_train_and_test_classes_is_extracted_trained_and_scored(vi
     )  # fmt: skip
     assert status == 0
     result = json.loads((tmp_path / "result.json").read_text())
-    assert result["done"] == 3 * 4 + 3 * 12
+    assert result["done"] == 3 * 4 + 3 * 8
     record = result["result"]
     assert (record["method"], record["variant"], record["way"], record["split"]) == ("mastaf", "full", 3, "test")
     assert record["selected_on"] == "none"  # there are no val classes
