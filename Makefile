@@ -36,7 +36,7 @@ check: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/mkdocs build --strict
-	@echo open site/index.html
+	@echo "open site/index.html, or, with the search: $(BIN)/python -m http.server --directory site 8000"
 
 bench: $(STAMP)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

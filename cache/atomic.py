@@ -52,10 +52,11 @@ def atomic_path(target: Path) -> Iterator[Path]:
             raise OSError(error.errno, error.strerror, str(target)) from error
         temporary = Path(name)
         try:
-            os.fchmod(descriptor, 0o666 & ~_umask())
             os.close(descriptor)
             yield temporary
             with temporary.open("rb") as stream:
+                # Last: a library may have put a file of its own there (safetensors 0.8 does, readable by nobody else).
+                os.fchmod(stream.fileno(), 0o666 & ~_umask())
                 os.fsync(stream.fileno())
             temporary.replace(target)
         except BaseException:

@@ -42,6 +42,10 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     except click.exceptions.Exit as leaving:
         status = leaving.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        # Its message is the help, which is no line.
+        print(error.format_message(), file=sys.stderr, flush=True)
+        status = USAGE
     except click.UsageError as error:
         status = _say(_usage_line(error), USAGE)
     except click.ClickException as error:
@@ -82,6 +86,16 @@ def _ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def until_interrupted() -> Iterator[None]:
+    """For what Ctrl-C is the usual end of: it ends the block, and is no error."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if isinstance(stop, _TerminatedError):
+            raise
 
 
 def status_of(error: Exception) -> int:

@@ -11,6 +11,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from .atomic import atomic_path
+
 TEXTS = ("key", "class", "split", "group", "recipe")  # of one video, beside its cube
 
 
@@ -119,7 +121,8 @@ class SafetensorsWriter(Writer):
         # One entry: the library writes several in no fixed order, and the same cubes should be the same bytes.
         metadata = {"mastaf": json.dumps(about, ensure_ascii=False)}
         cubes = np.stack([cube for _, cube in videos])  # [m, c, t, h, w]
-        save_file({"cubes": cubes}, self._folder / self._file(split), metadata)
+        with atomic_path(self._folder / self._file(split)) as beside:
+            save_file({"cubes": cubes}, beside, metadata)
         self._numbers[split] = self._numbers.get(split, 0) + 1
         videos.clear()
 

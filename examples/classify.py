@@ -26,4 +26,6 @@ def main(support: Path, clips: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     main(Path(sys.argv[1]), Path(sys.argv[2]), Path("my.classes"))

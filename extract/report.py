@@ -58,7 +58,8 @@ def say_what_was_done(summary: "ExtractSummary", out: StorePath) -> None:
         console.say(f"stopped at {shown(summary.stopped_at)} (--on-failure stop); what was done before it is kept")
     elif summary.failed:
         console.say(
-            "once the files are mended in place, the same command does those alone; --retry-failed tries all of them"
+            "once the files are mended in place, the same command does those alone; "
+            "mastaf-extract --retry-failed tries all of them"
         )
 
 

@@ -74,6 +74,7 @@ def run_demo(
     The report holds `seconds` per stage, `rows` (the ablation's result records) and `controls` (those of Neighbor
     on each control's cubes); it is also written to `out/demo.json`, and its tables to `out/demo.md`.
     """
+    out.mkdir(parents=True, exist_ok=True)  # before the minute of rendering
     stages = _Stages(total=4)
     with stages.stage("render", "videos whose class is their motion alone"):
         videos = find_dataset("motion", root=root)

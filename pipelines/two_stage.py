@@ -70,7 +70,7 @@ def run_two_stage(
         f"[3/3] {way}-way {shot}-shot accuracy on {scored} classes: {accuracy:.1f} +- {half:.1f} % "
         f"({episodes} episodes, 95 % interval; chance {100 / way:.1f} %)"
     )
-    console.say(f"record and predictions: {results}")
+    console.say(f"cubes: {store.path}; record and predictions: {results}")
     return {**summary.to_json(), "store": str(store.path), "result": record}
 
 

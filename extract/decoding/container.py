@@ -4,10 +4,11 @@ A claim is a guess that saves time: `video_file` checks each one against what is
 a file from a stranger can do worse here than be wrong.
 
     MP4 / MOV   moov > trak (whose mdia > hdlr is 'vide') > mdia > minf > stbl > stsz: sample count
-    AVI         RIFF 'AVI ' > LIST 'hdrl' > LIST 'strl' (whose strh is 'vids') > strh: length in frames
+    AVI         RIFF 'AVI ' > LIST 'hdrl' > LIST 'strl' (whose strh is 'vids') > strh: length in frames, less the empty
+                ones in RIFF 'AVI ' > idx1
     Matroska    no such field: its blocks are counted (see matroska.py)
 
-ISO/IEC 14496-12 section 8.7.3.2, and Microsoft's AVISTREAMHEADER.
+ISO/IEC 14496-12 section 8.7.3.2, and Microsoft's AVISTREAMHEADER and AVIOLDINDEX.
 """
 
 import struct
@@ -17,6 +18,7 @@ from typing import BinaryIO
 
 from .matroska import block_count
 
+_MOST_ENTRIES = 1_000_000  # of an index: more frames than a video may have
 _MOST_BOXES = 512  # more than any real file has on the way; bounds the work that a made-up file can cause
 
 
@@ -77,15 +79,35 @@ def _find(boxes: Iterator[tuple[bytes, int, int]], wanted: bytes) -> tuple[int, 
 
 
 def _avi(file: BinaryIO, size: int) -> int | None:
+    video: tuple[int, int] | None = None
     for name, start, end in _chunks(file, 12, size):
-        if name != b"hdrl":
-            continue
-        for inner, stream_start, stream_end in _chunks(file, start, end):
-            strh = _find(_chunks(file, stream_start, stream_end), b"strh") if inner == b"strl" else None
-            if strh and _at(file, strh[0], "4s") == b"vids":
-                return int(_at(file, strh[0] + 32, "<I"))
-        return None
+        if name == b"hdrl":
+            video = _avi_video(file, start, end)
+        elif name == b"idx1" and video:
+            # An index that lies may leave nothing: packets are counted then.
+            return max(0, video[1] - _gaps(file, start, end, video[0]))
+    return video[1] if video else None
+
+
+def _avi_video(file: BinaryIO, start: int, end: int) -> tuple[int, int] | None:
+    """(number, length in frames) of the first video stream."""
+    number = -1
+    for name, stream_start, stream_end in _chunks(file, start, end):
+        number += name == b"strl"
+        strh = _find(_chunks(file, stream_start, stream_end), b"strh") if name == b"strl" else None
+        if strh and _at(file, strh[0], "4s") == b"vids":
+            return number, int(_at(file, strh[0] + 32, "<I"))
     return None
+
+
+def _gaps(file: BinaryIO, start: int, end: int, number: int) -> int:
+    """Empty chunks of a stream in the index: where its rate has a frame and the video has none. They are counted in
+    the length, and nothing is decoded from them."""
+    file.seek(start)
+    index = file.read(min(end - start, 16 * _MOST_ENTRIES))
+    names = (b"%02ddc" % number, b"%02ddb" % number)
+    entries = struct.iter_unpack("<4sIII", index[: len(index) // 16 * 16])
+    return sum(name in names and not length for name, _, _, length in entries)
 
 
 def _chunks(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:

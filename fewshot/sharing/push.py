@@ -63,8 +63,8 @@ def push_run(run: Path, to: str, *, private: bool = False, licence: str | None =
 
 def pack_run(run: Path, repo: str, *, licence: str | None = None) -> Parcel:
     """The files of a run as they are pushed; paths of this machine stay here. Raises FewShotError."""
-    if not run.is_dir():
-        raise FewShotError(f"run ({run}) must be the folder that mastaf-fewshot train wrote")
+    if not (run / CONFIG_FILE).is_file():
+        raise FewShotError(f"run ({run}) must be the folder that mastaf-fewshot train wrote: it has no {CONFIG_FILE}")
     summary = finished_summary(run)
     loaded = load_run_for(run, read_config(run).spec, f"run {run}")  # refuses what would not load again
     weights = (run / summary.weights).read_bytes()

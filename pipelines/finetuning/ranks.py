@@ -113,7 +113,7 @@ def join_ranks(device: str) -> tuple[Ranks, str]:
         with gone_is_stopped():
             distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=_PATIENCE)
         atexit.register(distributed.destroy_process_group)
-    # Weights with channels last have gradients of other strides than the buckets that they travel in: slower, no fault.
+    # Weights with channels last have gradients of other strides than the buckets they travel in: slower, no fault.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     return Ranks(distributed.get_rank(), size), device
 

@@ -1,13 +1,15 @@
 """What `mastaf classify` does: answers to clips, then to what comes into a folder, in words, JSON lines and CSV."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ...cache import console
 from ..errors import PipelineError
+from .answer import Answer
 from .classifier import FewShotClassifier
 from .support import queries_in
 from .watching import arrivals
@@ -37,8 +39,7 @@ def classify(
     classifier, windows = FewShotClassifier.load(classes, **settings), {"window_s": window, "stride_s": stride}
     answers = classifier.answers(_paths(clips), **windows)
     if watch is not None:
-        batches = arrivals(watch, every_s=every, idle_s=until_idle)
-        answers = chain(answers, (answer for batch in batches for answer in classifier.answers(batch, **windows)))
+        answers = chain(answers, _watched(arrivals(watch, every_s=every, idle_s=until_idle), classifier, windows))
     # Only now, as this begins files anew: a wrong call must not cost the answers of an earlier one.
     with open_writers(jsonl, csv, append=watch is not None) as write:
         if not classifier.calibrated:
@@ -54,6 +55,15 @@ def classify(
             if keep:
                 kept.append(answer.to_json())
     return counts | {"classes": str(classes), "clips": kept}
+
+
+def _watched(
+    batches: Iterable[list[Path]], classifier: FewShotClassifier, windows: dict[str, float | None]
+) -> Iterator[Answer]:
+    """The answers to what comes, until Ctrl-C."""
+    with console.until_interrupted():
+        for batch in batches:
+            yield from classifier.answers(batch, **windows)
 
 
 def _paths(clips: Sequence[Path]) -> list[Path]:

@@ -13,6 +13,8 @@ from .enrolment import Enrolment
 from .writable import require_writable
 
 _MOST_NAMED = 20
+# People try it on real videos first, and would take its answers for what few examples can give.
+_TINY = "r3d-tiny knows synthetic motions alone: for real videos name another with --backbone (docs/backbones.md)"
 
 
 def enrol(support: Path, out: Path, **settings: Any) -> dict[str, Any]:
@@ -72,6 +74,7 @@ def lines_of(enrolment: Enrolment) -> list[str]:
     return [
         f"enrolled: {len(counts)} classes, {len(enrolment.examples)} clips ({', '.join(names[:_MOST_NAMED])}{more})",
         f"head: {head.method}{f' ({variant})' if variant else ''}{trained}; backbone: {enrolment.spec.backbone}",
+        *([_TINY] if (enrolment.spec.backbone, enrolment.network.weights) == ("r3d-tiny", "") else []),
         *_meaning(enrolment.calibration, counts),
     ]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...cache.text import shown
+from ...extract.datasets.folder import UNSORTED
 from ...extract.datasets.links import Links
 from ...extract.datasets.naming import VIDEO_SUFFIXES, is_frame_name
 from ...extract.datasets.scan import FolderScan
@@ -57,7 +58,10 @@ def find_support(given: Given, *, follow_links: bool = False) -> Support:
     without = [name for name in classes if name not in {of_class for of_class, _, _ in found}]
     if without:
         words = ", ".join(f"'{shown(name)}'" for name in without)
-        raise PipelineError(f"no example clip for class {words}; add a video to it, or leave the class out")
+        raise PipelineError(
+            f"no example clip for class {words}; add a video to it, or leave the class out"
+            " (a clip lies in CLASS/ itself, no folder deeper)"
+        )
     return _once([(*one, name) for one, name in zip(found, names, strict=True)], notes)
 
 
@@ -66,7 +70,10 @@ def _in_folder(root: Path, follow_links: bool) -> tuple[list[tuple[str, Path, Li
     if not root.is_dir():
         raise PipelineError(f"support ({root}) must be a folder that holds CLASS/VIDEO")
     scan = FolderScan(root, follow_links=follow_links)
-    folders, _ = scan.entries(scan.root)
+    folders, files = scan.entries(scan.root)
+    for path in files:
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            scan.ignore(UNSORTED, path)
     found = [(folder.name, path, scan.links) for folder in folders for path in scan.videos(folder)]
     if not folders:
         raise PipelineError(f"no class folders in {root}; it must hold CLASS/VIDEO, a folder for each class")
@@ -114,22 +121,28 @@ def _file_digest(path: Path) -> str:
 
 
 def queries_in(path: Path) -> list[Path]:
-    """A video as it is; the videos below any other folder, in natural order, no link to a folder followed.
+    """A video as it is; of any other folder the videos below it."""
+    return videos_below(path) if path.is_dir() and not _is_clip(path) else [path]
 
-    A folder of images is a video, unless there are video files beside them: then the images are previews, or stray.
-    """
-    if not path.is_dir():
-        return [path]
-    scan = FolderScan(path)
-    names = [file.name for file in scan.entries(scan.root)[1]]
-    if any(map(is_frame_name, names)) and not any(Path(name).suffix.lower() in VIDEO_SUFFIXES for name in names):
-        return [path]
-    return [path / found.relative_to(scan.root) for found in _below(scan, scan.root, 0)]
+
+def videos_below(folder: Path) -> list[Path]:
+    """The videos in a folder and its folders, in natural order; no link to a folder is followed."""
+    scan = FolderScan(folder)
+    return [folder / found.relative_to(scan.root) for found in _below(scan, scan.root, 0)]
 
 
 def _below(scan: FolderScan, folder: Path, depth: int) -> Iterator[Path]:
-    yield from scan.videos(folder)
+    yield from (path for path in scan.videos(folder) if not path.is_dir() or _is_clip(path))
     folders, _ = scan.entries(folder)
     for inner in folders:
-        if depth < _DEEPEST and not inner.is_symlink() and not scan.is_frames(inner):
+        clip = scan.is_frames(inner) and _is_clip(inner)
+        if depth < _DEEPEST and not inner.is_symlink() and not clip:
             yield from _below(scan, inner, depth + 1)
+
+
+def _is_clip(folder: Path) -> bool:
+    """Whether a folder is a clip, by its frames. Beside videos an image is a cover or a thumbnail, not a frame."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if not entry.name.startswith(".")]
+    videos = any(Path(name).suffix.lower() in VIDEO_SUFFIXES for name in names)
+    return not videos and any(is_frame_name(name) for name in names)

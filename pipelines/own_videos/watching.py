@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...extract.decoding.fingerprint import fingerprint
 from ..errors import PipelineError
-from .support import queries_in
+from .support import videos_below
 
 
 def arrivals(
@@ -46,7 +46,7 @@ def _look(folder: Path) -> dict[Path, str]:
     """The state of each video below a folder."""
     while folder.is_dir():
         try:
-            return {path: fingerprint(path) for path in queries_in(folder)}
+            return {path: fingerprint(path) for path in videos_below(folder)}
         except (FileNotFoundError, NotADirectoryError):
             continue  # a folder in it was taken away meanwhile: look again
     raise PipelineError(f"watch ({folder}) is no folder any more; make it again, and run this again")

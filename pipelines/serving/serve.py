@@ -70,12 +70,9 @@ def _run(app: App, door: socket.socket) -> None:
     config = uvicorn.Config(
         app, log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=2, ws="none"
     )
-    try:
+    with console.until_interrupted():
         uvicorn.Server(config).run(sockets=[door])
-    except KeyboardInterrupt as stop:
-        if type(stop) is not KeyboardInterrupt:
-            raise  # a SIGTERM
-        console.say("stopped")  # Ctrl-C is how it ends
+    console.say("stopped")
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -49,9 +49,14 @@ def test_permissions_follow_the_umask(tmp_path):
     before = os.umask(0o027)
     try:
         write_bytes(tmp_path / "a", b"x")
+        with atomic_path(tmp_path / "b") as temporary:
+            # As libraries do: a new file, readable by its owner alone, in place of the one that they were given.
+            (tmp_path / "library's").write_bytes(b"x")
+            (tmp_path / "library's").chmod(0o600)
+            (tmp_path / "library's").replace(temporary)
     finally:
         os.umask(before)
-    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "ab"] == [0o640, 0o640]
 
 
 def test_leftovers_of_one_file_are_removed(tmp_path):

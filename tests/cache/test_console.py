@@ -60,6 +60,20 @@ def test_sigterm_cleans_up_and_asks_to_continue(capsys):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.parametrize(
+    ("number", "status", "words"), [(signal.SIGINT, 0, ""), (signal.SIGTERM, 75, "error: ended by SIGTERM")]
+)
+def test_where_ctrl_c_is_the_usual_end_it_is_no_error(capsys, number, status, words):
+    def action():
+        with console.until_interrupted():
+            signal.raise_signal(number)
+
+    ended, err = _status(capsys, action)
+    assert ended == status
+    assert "error" not in err or words
+    assert words in err
+
+
 def test_a_fault_of_ours_shows_where(capsys):
     status, err = _status(capsys, _raise(ZeroDivisionError("oops")))
     assert status == 70
@@ -72,6 +86,17 @@ def test_wrong_usage_is_one_line(capsys):
     assert status == 2
     assert err.count("\n") == 1
     assert "--help" in err
+
+
+def test_a_group_alone_shows_its_help_as_help(capsys):
+    group = click.Group("tool", help="What it is for.", commands=[click.Command("go", help="Goes.")])
+    with pytest.raises(SystemExit) as leaving:
+        console.run(group, [])
+    err = capsys.readouterr().err
+    assert leaving.value.code == 2
+    assert err.startswith("Usage: ")
+    assert "\n  go  Goes.\n" in err
+    assert "error" not in err
 
 
 def test_a_command_gives_its_own_status(capsys):

@@ -30,6 +30,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "av1.mkv": ("-c:v", "libaom-av1", "-cpu-used", "8", "-lag-in-frames", "12", "-crf", "20"),
     "mpeg4.avi": ("-c:v", "mpeg4", "-q:v", "2", "-bf", "2"),
     "xvid.avi": ("-c:v", "libxvid", "-q:v", "2", "-bf", "2"),
+    "gaps.avi": ("-c:v", "mpeg4", "-q:v", "2", "-vf", "setpts=2*N", "-fps_mode", "passthrough"),
     "mjpeg.avi": ("-c:v", "mjpeg", "-q:v", "2"),
     "ffv1.mkv": ("-c:v", "ffv1", "-pix_fmt", "bgr0"),
     "mpeg2.mpg": ("-c:v", "mpeg2video", "-q:v", "2", "-bf", "2", "-vf", "setpts=N/25/TB", "-r", "25"),
@@ -211,7 +212,9 @@ def test_a_container_that_lies_costs_time_only(
     assert clip.note == middle.note == (f"container claims {lie} frames, 20 decodable" if lie > 20 else "")
 
 
-@pytest.mark.parametrize("name", ["b_frames.mp4", "open_gop.mkv", "vp8.webm", "vp9.webm", "mpeg4.avi", "mjpeg.avi"])
+@pytest.mark.parametrize(
+    "name", ["b_frames.mp4", "open_gop.mkv", "vp8.webm", "vp9.webm", "mpeg4.avi", "gaps.avi", "mjpeg.avi"]
+)
 def test_claims_of_containers(name: str, make_video: MakeVideo) -> None:
     assert claimed_frames(make_video(name, *KINDS[name])) == 20
 

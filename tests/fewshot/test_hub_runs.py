@@ -344,6 +344,7 @@ def test_what_cannot_be_is_one_line(hub: FakeHub, call: Call, run: Path, toy_sto
         ("you/other", "hf_right", run): "holds other files (model.safetensors)",
         ("me", "hf_right", run): "must be USER/REPO",
         ("me/x", "hf_right", unfinished): "is not finished",
+        ("me/x", "hf_right", tmp_path): "must be the folder that mastaf-fewshot train wrote: it has no config.json",
         ("me/x", "", run): "no token of the Hugging Face hub; run `hf auth login`",
         ("me/x", "hf_wrong", run): "could not be pushed to",
     }

@@ -58,10 +58,12 @@ def test_from_folders_to_labels(mine, clip, mastaf, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (mine / "rock" / "broken.mp4").write_text("no video")
     shutil.copy(mine / "chase" / "clip000.mp4", mine / "chase" / "again.mp4")
+    shutil.copy(mine / "chase" / "clip000.mp4", mine / "in no class.mp4")
     status, said, _ = mastaf("enrol", "--support", "mine", "--out", "new/my.classes", "--json", "e.json")
     assert status == 1  # a clip failed
     assert "failed: mine/rock/broken.mp4: not a video" in said.replace(str(tmp_path) + "/", "")
     assert "'chase/clip000.mp4' has the content of 'chase/again.mp4', and is left out" in said
+    assert "ignored videos outside a class folder: 1 ('in no class.mp4')" in said
     assert "enrolled: 2 classes, 6 clips (chase 3, rock 3)" in said
     assert "calibrated by leave-one-out: " in said
     assert "false rejects: " in said
@@ -72,6 +74,7 @@ def test_from_folders_to_labels(mine, clip, mastaf, tmp_path, monkeypatch):
     (tmp_path / "clips").mkdir()
     for name in CLASSES:
         shutil.copy(clip(name), tmp_path / "clips" / f"{name}.mp4")
+    (tmp_path / "clips" / "cover.jpg").write_bytes(b"beside videos it is no frame")
     asked = ("clips", "nowhere.mp4", "mine/rock/broken.mp4")
     status, said, _ = mastaf("classify", "--classes", "new/my.classes", *asked, "--jsonl", "a.jsonl", "--csv", "a.csv")
     assert status == 1
@@ -268,7 +271,7 @@ def test_a_watched_folder_gives_each_video_once_it_is_whole(tmp_path):
     events = {
         2: lambda: (tmp_path / "a.mp4").write_bytes(b"half"),
         3: lambda: (tmp_path / "a.mp4").write_bytes(b"half and half"),
-        6: lambda: (tmp_path / "b.txt").write_text("no video"),
+        6: lambda: [(tmp_path / name).write_text("no video") for name in ("b.txt", "cover.jpg")],
         8: lambda: (tmp_path / "a.mp4").write_bytes(b"changed since"),
     }
     (tmp_path / "first.mp4").write_bytes(b"there")
@@ -298,8 +301,8 @@ def test_a_watched_folder_may_lose_folders_and_is_missed_when_it_goes(tmp_path, 
             raise FileNotFoundError(2, "No such file or directory", str(inbox / "sub"))
         return plain(folder)
 
-    plain = watching.queries_in
-    monkeypatch.setattr(watching, "queries_in", losing)
+    plain = watching.videos_below
+    monkeypatch.setattr(watching, "videos_below", losing)
     coming = arrivals(inbox, every_s=1, idle_s=None, sleep=lambda _: None)
     assert next(coming) == [inbox / "b.mp4"]
     shutil.rmtree(inbox)
@@ -326,6 +329,19 @@ def test_watching_goes_on_after_a_broken_video_and_adds_to_its_files(saved, clip
         assert [line.split(": ")[0] for line in said.splitlines()] == ["failed", f"{tmp_path}/inbox/rock.mp4"]
         with (tmp_path / "a.csv").open(newline="") as file:
             assert len(list(csv.DictReader(file))) == 2 * times
+
+
+def test_ctrl_c_ends_watching_and_is_no_error(saved, clip, mastaf, tmp_path, monkeypatch):
+    def one_and_ctrl_c(folder, **_):
+        yield [folder / "rock.mp4"]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mastaf.pipelines.own_videos.classifying.arrivals", one_and_ctrl_c)
+    shutil.copy(clip("rock"), tmp_path / "rock.mp4")
+    status, said, complaint = mastaf("classify", "--classes", saved, "--watch", tmp_path, "--json", tmp_path / "a.json")
+    assert (status, complaint) == (0, "")
+    assert said.startswith(f"{tmp_path}/rock.mp4: ")
+    assert json.loads((tmp_path / "a.json").read_text())["answers"] == 1
 
 
 def spoil(path, change):
