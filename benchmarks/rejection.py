@@ -35,9 +35,8 @@ def main() -> None:
         bank = FeatureBank(open_store(asked.store or _motion(Path(folder))), "test")
         cubes = bank.cubes(np.arange(len(bank))).numpy().astype(np.float16)  # [n, c, t, h, w]
     labels = np.array([bank.class_names.index(name) for name in bank.classes])  # [n]
-    print(
-        "| classes x clips | probability | right | right ones rejected | as told | strangers rejected | by the probability |"
-    )
+    names = ("classes x clips", "probability", "right", "right ones rejected", "as told", "strangers rejected")
+    print("| " + " | ".join([*names, "by the probability"]) + " |")
     print("|---|---|---|---|---|---|---|")
     for way, shot in ((3, 2), (5, 2), (3, 3), (3, 5), (5, 3), (5, 5)):
         rng = np.random.default_rng(0)
