@@ -78,6 +78,8 @@ class FewShotClassifier:
         """The classifier of a file that `save` wrote. weights: of the backbone, where they have moved; settings:
         device, workers, timeout_s, follow_links, progress, and for changes calibrate and reject_rate."""
         made = cls(**settings)
+        if made._settings != Settings():
+            raise PipelineError(f"{', '.join(settings)}: a file of classes fixes network and head; enrol anew")
         made._weights = weights
         made._answer_for(read_classes(Path(path)))
         return made
@@ -204,14 +206,7 @@ class FewShotClassifier:
         if reuse is not None and reuse.enrolment.spec.recipe == begun.spec.recipe:
             known = {e.sha256: cube for e, cube in zip(reuse.enrolment.examples, reuse.enrolment.cubes, strict=True)}
         examples, cubes = make_cubes(support, begun.network, begun.spec, known=known, **self._decoding)
-        enrolment = Enrolment(
-            spec=begun.spec,
-            network=begun.network.facts,
-            head=begun.head,
-            head_tensors=begun.head_tensors,
-            examples=tuple(examples),
-            cubes=cubes,
-        )
+        enrolment = begun.enrolment(examples, cubes)
         self._answer_for(enrolment, begun.network)
         self._take(enrolment, support)
 

@@ -1,6 +1,6 @@
 """Enrolment: from settings and example clips to an `Enrolment`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from ...cache import console
 from ...cache.spec import FeatureSpec
 from ...cache.text import shown
 from ..errors import PipelineError
-from .enrolment import Example, HeadFacts
+from .enrolment import Enrolment, Example, HeadFacts
 from .live import Asked, LiveNetwork, decode_ahead, head_facts
 from .support import Support, SupportClip
 
@@ -54,6 +54,17 @@ class Begun:
     spec: FeatureSpec
     head: HeadFacts
     head_tensors: Mapping[str, np.ndarray]
+
+    def enrolment(self, examples: Sequence[Example], cubes: np.ndarray) -> Enrolment:
+        """The examples with their cubes float16 [n, c, t, h, w], not calibrated yet."""
+        return Enrolment(
+            spec=self.spec,
+            network=self.network.facts,
+            head=self.head,
+            head_tensors=self.head_tensors,
+            examples=tuple(examples),
+            cubes=cubes,
+        )
 
 
 def begin(settings: Settings, *, device: str) -> Begun:

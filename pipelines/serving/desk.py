@@ -153,16 +153,8 @@ class Desk:
     def _answer_for(self, examples: Sequence[Example], cubes: np.ndarray) -> Answering:
         """What answers for examples with cubes float16 [n, c, t, h, w]."""
         here = self._begun
-        enrolment = Enrolment(
-            spec=here.spec,
-            network=here.network.facts,
-            head=here.head,
-            head_tensors=here.head_tensors,
-            examples=tuple(examples),
-            cubes=cubes,
-        )
         how = {"weights": None, "device": self._device, "workers": 1, "timeout_s": self.limits.timeout_s}
-        return Answering(enrolment, network=here.network, **how)
+        return Answering(here.enrolment(examples, cubes), network=here.network, **how)
 
     def _require_maps(self) -> None:
         """PipelineError for a head that has nothing to show: before anybody drops a clip."""

@@ -114,15 +114,17 @@ class Guard:
 
     async def _post(self, scope: Any, receive: Receive, send: Send) -> None:
         """A request whose body names files: uploads alone, no path of this machine and no address elsewhere."""
-        body, more = b"", True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body, more = body + message.get("body", b""), message.get("more_body", False)
-            if len(body) > _MOST_BODY:
-                await _answer(send, 413, "the request is too long")
-                return
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                body = await _body(receive)
+        except TimeoutError:
+            await _answer(send, 408, "the request took too long")
+            return
+        if body is None:
+            return
+        if len(body) > _MOST_BODY:
+            await _answer(send, 413, "the request is too long")
+            return
         try:
             allowed = _names_uploads_alone(json.loads(body or b"{}"), self._folder.resolve())
         except (ValueError, RecursionError):
@@ -136,6 +138,17 @@ class Guard:
             return given.pop() if given else await receive()
 
         await self._app(scope, again, send)
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """The body of a request, or the first of it that is too long; None when whoever asked has gone."""
+    body, more = b"", True
+    while more and len(body) <= _MOST_BODY:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    return body
 
 
 def _names_uploads_alone(value: Any, folder: Path) -> bool:

@@ -279,6 +279,8 @@ def test_the_tuned_weights_beside_a_head_are_its_backbone(folders, small_motion,
 def test_weights_that_are_not_those_of_enrolment_are_refused(folders, saved):
     with pytest.raises(SpecMismatchError, match="weights: "):
         FewShotClassifier.load(saved, weights="random").classify(folders[1])
+    with pytest.raises(PipelineError, match="frames: a file of classes fixes network and head"):
+        FewShotClassifier.load(saved, frames=8)
 
 
 def test_a_process_that_classifies_loads_nothing_it_can_do_without(folders, saved):

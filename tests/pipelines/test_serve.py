@@ -129,6 +129,8 @@ async def status_of(guard: Guard, method: str, path: str, body: bytes = b"", **h
     ]
 
     async def receive() -> Any:
+        if body == b"stalls":
+            await asyncio.sleep(5)
         return given.pop(0)
 
     async def send(message: Any) -> None:
@@ -197,6 +199,7 @@ def test_uploads_are_bounded_in_size_and_time(tmp_path):
     assert not (folder / "waits").exists()
     assert ask(guard, "POST", "/gradio_api/upload", b"x") == 411
     assert ask(guard, "POST", "/gradio_api/upload", b"slow", content_length="4") == 408
+    assert ask(guard, "POST", "/gradio_api/queue/join", b"stalls") == 408
     assert ask(guard, "POST", "/gradio_api/upload", b"x", content_length="9" * 5000) == 411
 
 
