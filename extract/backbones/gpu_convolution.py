@@ -27,17 +27,13 @@ class FewChannelsConv3d(nn.Conv3d):
 
     def forward(self, input: Tensor) -> Tensor:
         """[b, c, t, h, w] -> [b, c', t', h', w']."""
-        dtype = _arithmetic(input)
-        if input.device.type != "cuda" or dtype.itemsize != 2 or self.in_channels > _FEW:
+        if input.device.type != "cuda" or self.in_channels > _FEW:
+            return super().forward(input)
+        dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else input.dtype
+        if dtype.itemsize != 2:
             return super().forward(input)
         bias = None if self.bias is None else self.bias.to(dtype)
         return convolve_planes(input.to(dtype), self.weight.to(dtype), bias, stride=self.stride, padding=_sizes(self))
-
-
-def _arithmetic(x: Tensor) -> torch.dtype:
-    """The type in which a convolution of x computes."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def _sizes(conv: nn.Conv3d) -> tuple[int, ...]:
