@@ -19,6 +19,7 @@ import ffmpeg
 import numpy as np
 
 from ...cache.console import unknown_name
+from ...cache.spec import FeatureSpec
 from ...cache.views import CENTRE, CROPS
 from ..errors import ExtractError, VideoError
 from .ffmpeg import command_line, raise_if_failed, run_ffmpeg
@@ -102,6 +103,12 @@ def pixel_rule(
         mean=tuple(mean),
         std=tuple(std),
     )
+
+
+def pixel_rule_of(spec: FeatureSpec) -> PixelRule:
+    """The rule in a store's recipe. ExtractError for one that there is not."""
+    names = ("resize", "resize_size", "size", "scaler", "scale", "offset", "mean", "std")
+    return PixelRule(**{name: getattr(spec, name) for name in names})
 
 
 def to_pixels(stream: Any, rule: PixelRule) -> Any:

@@ -171,18 +171,22 @@ class _Comparison:
                 self.found.append(_compare(row, self._store.index.keys[row], reason, stored, cubes[slot].values()))
 
 
-def _compare(row: int, key: str, reason: str, old: NDArray[np.float16], new: NDArray[np.float16]) -> Row:
-    """old, new: [views, c, t, h, w]; new is zeros where there is a reason."""
-    a, b = (cube.astype(np.float64).reshape(len(cube), -1) for cube in (old, new))  # [views, values]
+def cosines(one: np.ndarray, other: np.ndarray) -> NDArray[np.float64]:
+    """Cosine of each two cubes [views, c, t, h, w]: [views]."""
+    a, b = (cube.astype(np.float64).reshape(len(cube), -1) for cube in (one, other))  # [views, values]
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)  # [views]
     # A cube of zeros has no direction; it is right if both are that.
-    cosines = np.where(norms > 0, (a * b).sum(1) / np.maximum(norms, np.finfo(float).tiny), (a == b).all(1))
+    return np.where(norms > 0, (a * b).sum(1) / np.maximum(norms, np.finfo(float).tiny), (a == b).all(1))
+
+
+def _compare(row: int, key: str, reason: str, old: NDArray[np.float16], new: NDArray[np.float16]) -> Row:
+    """old, new: [views, c, t, h, w]; new is zeros where there is a reason."""
     return Row(
         row=row,
         key=key,
         reason=reason,
-        max_error=0.0 if reason else float(np.abs(a - b).max()),
-        cosine=0.0 if reason else float(cosines.min()),
+        max_error=0.0 if reason else float(np.abs(old.astype(np.float64) - new.astype(np.float64)).max()),
+        cosine=0.0 if reason else float(cosines(old, new).min()),
         same_bits=not reason and old.tobytes() == new.tobytes(),
     )
 

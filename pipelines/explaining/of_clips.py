@@ -8,6 +8,7 @@ from ...cache import console
 from ...cache.spec import FeatureSpec
 from ...cache.text import shown
 from ...extract.decoding.decode import TIMEOUT_S, decode_clip
+from ...extract.decoding.pixels import pixel_rule_of
 from ...extract.errors import VideoError
 from ...fewshot.head import variant_name
 from ...fewshot.methods.registry import naming_plugin
@@ -15,7 +16,6 @@ from ..errors import PipelineError
 from ..own_videos.answering import Answering
 from ..own_videos.classifier import FewShotClassifier
 from ..own_videos.enrolment import Enrolment
-from ..own_videos.live import pixel_rule_of
 from ..own_videos.support import find_support
 from .attention import UNTRAINED, UNTRAINED_WORDS, no_maps, require_maps
 from .explanation import Explanation, Seen

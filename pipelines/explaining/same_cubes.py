@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 
 from ...cache.store import Store
 from ...extract.backbones.base import Backbone
 from ...extract.backbones.registry import load_backbone
-from ...extract.looks.recheck import LEAST_COSINE
+from ...extract.looks.recheck import LEAST_COSINE, cosines
 from ...extract.recipe import make_spec
 from ..errors import PipelineError
 from .explanation import Seen
@@ -35,8 +34,8 @@ def require_same_cubes(store: Store, seen: Mapping[int, Seen], *, weights: str |
     store.spec.require_equal(here, here=f"store {store.path}", there="the backbone with these --weights")
     for row, video in seen.items():
         with torch.inference_mode():
-            made = backbone.forward(torch.from_numpy(video.frames.copy()).unsqueeze(0))[0]  # [c, t, h, w]
-        cosine = _cosine(made.numpy(), store.read([row])[0])
+            made = backbone.forward(torch.from_numpy(video.frames.copy()).unsqueeze(0))  # [1, c, t, h, w]
+        cosine = float(cosines(made.numpy(), store.read([row]))[0])
         if not cosine >= LEAST_COSINE:
             raise PipelineError(
                 f"the video of '{video.name}' has changed since {store.path} was made: its cube is another now (cosine "
@@ -58,10 +57,3 @@ def load_like(store: Store, weights: str | None) -> Backbone:
         time=spec.time,
         revision=spec.revision or None,
     )
-
-
-def _cosine(made: np.ndarray, stored: np.ndarray) -> float:
-    """Of two cubes [c, t, h, w]; 1 for two cubes of zeros."""
-    a, b = made.astype(np.float64).ravel(), stored.astype(np.float64).ravel()
-    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / norms if norms > 0 else float((a == b).all())

@@ -9,10 +9,10 @@ from pathlib import Path
 from ...cache.store import Store
 from ...extract.datasets.links import Links
 from ...extract.decoding.decode import Clip, decode_clip
+from ...extract.decoding.pixels import pixel_rule_of
 from ...extract.engine.workers import default_workers
 from ...extract.errors import VideoError
 from ..errors import PipelineError
-from ..own_videos.live import pixel_rule_of
 from .explanation import Seen
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...extract.decoding.pixels import pixel_rule_of
 from ...extract.decoding.windows import Sliding, Windows, sliding
 from ...extract.errors import VideoError
 from ..errors import PipelineError
 from .answer import Answer, Scored, scored
 from .enrolment import Enrolment
-from .live import Asked, LiveNetwork, decode_ahead, load_head, load_network, pixel_rule_of
+from .live import Asked, LiveNetwork, decode_ahead, load_head, load_network
 from .segments import segments_of
 
 if TYPE_CHECKING:

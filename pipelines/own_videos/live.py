@@ -12,7 +12,7 @@ from ...cache.spec import FeatureSpec
 from ...cache.versions import versions_of
 from ...extract.decoding.decode import Clip, decode_clip
 from ...extract.decoding.decode_ahead import DecodeAhead
-from ...extract.decoding.pixels import PixelRule
+from ...extract.decoding.pixels import pixel_rule_of
 from ...extract.engine.workers import most_decoders
 from .enrolment import Enrolment, HeadFacts, Network
 
@@ -27,12 +27,6 @@ class Asked:
 
     path: Path
     links: Any = None
-
-
-def pixel_rule_of(spec: FeatureSpec) -> PixelRule:
-    """The pixel rule of a recipe."""
-    names = ("resize", "resize_size", "size", "scaler", "scale", "offset", "mean", "std")
-    return PixelRule(**{name: getattr(spec, name) for name in names})
 
 
 def decode_ahead(clips: list[Asked], spec: FeatureSpec, *, workers: int | None, timeout_s: float) -> DecodeAhead:

@@ -13,7 +13,7 @@ from ...cache.store import Store
 from ...extract.datasets.links import Links
 from ...extract.decoding.decode import decode_clip
 from ...extract.decoding.ffmpeg import command_line, raise_if_failed, run_ffmpeg
-from ...extract.decoding.pixels import SCALER, PixelRule
+from ...extract.decoding.pixels import pixel_rule_of
 from ...extract.errors import ExtractError, VideoError
 from ..explaining.overlay import choose
 
@@ -56,12 +56,10 @@ class Videos:
             return "no picture: the path of this video leaves its folder"
         if spec.size > _MOST_SIDE or spec.resize_size > 2 * _MOST_SIDE or spec.frames > _MOST_FRAMES:
             return "no picture: the clips of this store are too large to be shown"
-        numbers = {name: getattr(spec, name) for name in ("resize", "resize_size", "size", "scale", "offset")}
-        rule = PixelRule(**numbers, scaler=SCALER, mean=spec.mean, std=spec.std)
         found = decode_clip(
             self.root / path,
             frames=spec.frames,
-            rule=rule,
+            rule=pixel_rule_of(spec),
             sampling=spec.sampling,
             key=self._store.index.keys[row],
             timeout_s=_TIMEOUT_S,
