@@ -1,6 +1,6 @@
 """Fine-tuning by the recipe `episodic`: backbone, meta-learner and global classifier end to end, from videos."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -9,11 +9,10 @@ from ...extract.datasets.videos import VideoSet
 from ...extract.report import say_what_was_found
 from ..errors import PipelineError
 from ..outputs import default_folder
-from .episode_run import EpisodeOptions, Split, episode_ready
+from .episode_run import EpisodeAsked, EpisodeOptions, Split, episode_ready
 from .heads import plan_head, selects
 from .running import Ready, Start, carry_out, loader, start
 from .sources import LiveSource
-from .tuning import Asked
 from .videos import CacheOptions, SplitClips, cache_options, open_split, require_train_classes
 
 CHANGES = ("flip",)  # of a clip, in this recipe
@@ -32,18 +31,6 @@ def tune_by_episodes(
     size: int | None = None,
     resize: str = "squash",
     time: str = "keep",
-    method: str | None = None,
-    method_keywords: Mapping[str, Any] | None = None,
-    head: Path | None = None,
-    way: int = 5,
-    shot: int = 1,
-    query_mode: str | None = None,
-    queries: int | None = None,
-    train_episodes: int | None = None,
-    val_episodes: int | None = None,
-    val_every: int | None = None,
-    patience: int | None = None,
-    select_on: str = "val",
     augmentations: Sequence[str] | None = None,
     precision: str = "auto",
     device: str = "auto",
@@ -53,34 +40,19 @@ def tune_by_episodes(
     weights_dtype: str = "float32",
     seed: int = 0,
     out: Path | None = None,
-    **asked: Unpack[Asked],
+    **asked: Unpack[EpisodeAsked],
 ) -> dict[str, Any]:
     """Train network and head by the head's own loss on episodes of the train classes: evenly sampled frames, the
     centre crop, and every other clip mirrored where that keeps its class.
 
-    time: `mean` for cubes averaged over time; method, method_keywords: of the head, as in stage two, or head: a run on
-    cubes of the same weights to go on from; train_episodes, val_episodes, val_every, patience: see `TrainSettings`;
-    select_on: `val`, scored with the network as it is then, or `none` for the last weights; augmentations: `flip` or
-    none; frame_cache, cache_frames: see `tune_by_classes`; batch: episodes an update, one after the other through the
-    network unless `accumulate` says; asked: see `Asked`, the rest as in `tune_by_classes`.
+    time: `mean` for cubes averaged over time; augmentations: `flip` or none; frame_cache, cache_frames: see
+    `tune_by_classes`; batch: episodes an update, one after the other through the network unless `accumulate` says;
+    asked: see `EpisodeAsked`, the rest as in `tune_by_classes`.
     """
     wrong = [name for name in augmentations or () if name not in CHANGES]
     if wrong:
         raise PipelineError(f"augment ('{wrong[0]}') must be {', '.join(CHANGES)} or none with --recipe episodic")
-    options = EpisodeOptions(
-        method=method,
-        keywords=dict(method_keywords or {}),
-        head=head,
-        way=way,
-        shot=shot,
-        query_mode=query_mode,
-        queries=queries,
-        train_episodes=train_episodes,
-        val_episodes=val_episodes,
-        val_every=val_every,
-        patience=patience,
-        select_on=select_on,
-    )
+    options, rest = EpisodeOptions.of(asked)
     cache = cache_options(frame_cache, cache_frames)
     began = start(
         recipe="episodic",
@@ -88,7 +60,7 @@ def tune_by_episodes(
         load=loader(backbone, revision=revision, frames=frames, size=size, resize=resize, time=time, seed=seed),
         weights=weights,
         layers=lambda base: base.layers,
-        asked=asked,
+        asked=rest,
         precision=precision,
         device=device,
         seed=seed,
@@ -97,7 +69,7 @@ def tune_by_episodes(
     )
     videos = find_dataset(dataset, root=root, split_files=split_files, seed=seed, follow_links=follow_links)
     say_what_was_found(videos)
-    require_train_classes(videos.index.classes_of("train"), way, videos.name, videos.root)
+    require_train_classes(videos.index.classes_of("train"), options.way, videos.name, videos.root)
     flip = videos.flip_keeps_class if augmentations is None else "flip" in augmentations
 
     def prepare() -> Ready:

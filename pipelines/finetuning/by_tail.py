@@ -1,6 +1,5 @@
 """Fine-tuning by the recipe `tail`: the stages after a stored one and a head, from cubes; nothing is decoded."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -12,11 +11,10 @@ from ...extract.recipe import make_spec
 from ...fewshot.cubes.banks import Banks
 from ...fewshot.cubes.views import training_views
 from ..errors import PipelineError
-from .episode_run import EpisodeOptions, Split, episode_ready
+from .episode_run import EpisodeAsked, EpisodeOptions, Split, episode_ready
 from .heads import live_spec, plan_head, selects
 from .running import Ready, Start, carry_out, loader, start
 from .sources import StoredSource
-from .tuning import Asked
 from .videos import require_train_classes
 
 
@@ -29,24 +27,12 @@ def tune_tail(
     weights: str | None = None,
     revision: str | None = None,
     time: str = "keep",
-    method: str | None = None,
-    method_keywords: Mapping[str, Any] | None = None,
-    head: Path | None = None,
-    way: int = 5,
-    shot: int = 1,
-    query_mode: str | None = None,
-    queries: int | None = None,
-    train_episodes: int | None = None,
-    val_episodes: int | None = None,
-    val_every: int | None = None,
-    patience: int | None = None,
-    select_on: str = "val",
     precision: str = "auto",
     device: str = "auto",
     weights_dtype: str = "float32",
     seed: int = 0,
     out: Path | None = None,
-    **asked: Unpack[Asked],
+    **asked: Unpack[EpisodeAsked],
 ) -> dict[str, Any]:
     """Train as `tune_by_episodes` does with the front of the network frozen and its cubes rounded to float16.
 
@@ -56,20 +42,7 @@ def tune_tail(
     """
     if features is None:
         raise PipelineError("features must be a store of a middle stage: mastaf-extract --layer layer3 makes one")
-    options = EpisodeOptions(
-        method=method,
-        keywords=dict(method_keywords or {}),
-        head=head,
-        way=way,
-        shot=shot,
-        query_mode=query_mode,
-        queries=queries,
-        train_episodes=train_episodes,
-        val_episodes=val_episodes,
-        val_every=val_every,
-        patience=patience,
-        select_on=select_on,
-    )
+    options, rest = EpisodeOptions.of(asked)
     store = open_store(features)
     layer = store.spec.layer
     began = start(
@@ -78,7 +51,7 @@ def tune_tail(
         load=_loader(store, backbone, revision, time, seed),
         weights=weights,
         layers=lambda base: _after(base, layer, store),
-        asked=asked,
+        asked=rest,
         precision=precision,
         device=device,
         seed=seed,
@@ -90,7 +63,7 @@ def tune_tail(
         },
     )
     _require_front(store, began.base)
-    require_train_classes(store.index.classes_of("train"), way, store.header.dataset, "the data set")
+    require_train_classes(store.index.classes_of("train"), options.way, store.header.dataset, "the data set")
 
     def prepare() -> Ready:
         return _prepare(began, store, options, allow_partial=allow_partial, bank=bank)

@@ -1,9 +1,9 @@
 """What the episodic recipes share: options, the task, and the head's run that comes out."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, cast
 
 from ...cache.spec import FeatureSpec
 from ...extract.backbones.base import Backbone
@@ -18,17 +18,21 @@ from .progress import Progress
 from .results import HEAD_FOLDER, write_head
 from .running import Ready, Start
 from .sources import Source
-from .tuning import Tuning, episode_tuning
+from .tuning import Asked, Tuning, episode_tuning
 
 _FEWEST = {"way": 2, "shot": 1, "train_episodes": 1, "val_episodes": 2, "val_every": 1, "patience": 1}
 
 
-@dataclass(frozen=True, kw_only=True)
-class EpisodeOptions:
-    """Options of both recipes, as asked for: see `tune_by_episodes`."""
+class EpisodeAsked(Asked, total=False):
+    """Keyword arguments of both recipes: those of every recipe, and what `EpisodeOptions` holds.
+
+    method, method_keywords: of the head, as in stage two, or head: a run on cubes of the same weights to go on from;
+    way, shot, query_mode, queries: of an episode; train_episodes, val_episodes, val_every, patience: see
+    `TrainSettings`; select_on: `val`, scored with the network as it is then, or `none` for the last weights.
+    """
 
     method: str | None
-    keywords: dict[str, Any]
+    method_keywords: Mapping[str, Any] | None
     head: Path | None
     way: int
     shot: int
@@ -39,6 +43,32 @@ class EpisodeOptions:
     val_every: int | None
     patience: int | None
     select_on: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeOptions:
+    """What `EpisodeAsked` came to, without what it shares with other recipes."""
+
+    method: str | None = None
+    keywords: dict[str, Any]
+    head: Path | None = None
+    way: int = 5
+    shot: int = 1
+    query_mode: str | None = None
+    queries: int | None = None
+    train_episodes: int | None = None
+    val_episodes: int | None = None
+    val_every: int | None = None
+    patience: int | None = None
+    select_on: str = "val"
+
+    @classmethod
+    def of(cls, asked: EpisodeAsked) -> tuple[Self, Asked]:
+        """These options, and what is left of those that were asked for. PipelineError for values that cannot be."""
+        left: dict[str, Any] = dict(asked)
+        own = {field.name: left.pop(field.name) for field in fields(cls) if field.name in left}
+        options = cls(keywords=dict(left.pop("method_keywords", None) or {}), **own)
+        return options, cast(Asked, left)
 
     def __post_init__(self) -> None:
         for name, least in _FEWEST.items():

@@ -2,7 +2,7 @@
 continues from. Test classes are never seen."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from ...cache.console import unknown_name
 from ..errors import PipelineError
@@ -49,6 +49,5 @@ def _recipe(name: str) -> Callable[..., dict[str, Any]]:
 
 def _keywords(run: Callable[..., Any]) -> set[str]:
     """Names of the keyword arguments that a recipe takes."""
-    from .tuning import Asked
-
-    return {*(run.__kwdefaults__ or ()), *Asked.__annotations__}
+    (asked,) = get_args(run.__annotations__["asked"])  # of Unpack[...]
+    return {*(run.__kwdefaults__ or ()), *asked.__annotations__}
